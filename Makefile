@@ -1,0 +1,46 @@
+# make demo   distil a small detector on the embedded data set and show what it gained
+# make test   run the test suite
+# make lint   check the style
+# make bench  measure speed and memory; the tables are in benchmarks/
+#
+# Each sets up .venv first if it is not there; PYTHON=python3.12 picks another interpreter (3.11 or newer).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SOURCES := configs projects tools benchmarks tests setup.py
+
+.PHONY: demo test lint format bench setup
+setup: $(VENV)/.installed
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/black --check --quiet --line-length 120 $(SOURCES) || { echo "run 'make format'"; exit 1; }
+	$(BIN)/isort --check --quiet $(SOURCES) || { echo "run 'make format'"; exit 1; }
+	$(BIN)/flake8 $(SOURCES)
+
+format: setup
+	$(BIN)/isort --quiet $(SOURCES)
+	$(BIN)/black --quiet --line-length 120 $(SOURCES)
+
+bench: setup
+	$(BIN)/python benchmarks/head.py
+
+$(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt requirements/dev.txt setup.cfg setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) found: try make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --requirement requirements/runtime.txt --requirement requirements/dev.txt
+	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])') && \
+	  rm -rf $$site/detectron2 $$site/sal_detectron2* && \
+	  $(PIP) --requirement requirements/detectron2.txt --no-deps --require-hashes --only-binary=:all: \
+	    --implementation cp --python-version 3.10 --abi none --abi cp310 --target $$site && \
+	  rm -rf $$site/tools $$site/detectron2/_C.*
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@

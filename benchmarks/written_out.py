@@ -1,0 +1,45 @@
+"""CanKD's loss written out with the positions × positions matrix: what the project's own form is compared with."""
+
+import torch
+import torch.nn.functional as F
+
+
+def written_out_loss(head, level, student, teacher):
+    """Evaluates one level of a :class:`cankd.modeling.CanKDHead`, formula by formula, with the head's parameters.
+
+    Args:
+        head: the head.
+        level: its level.
+        student, teacher: features, ``(N, C, H, W)``.
+
+    Returns:
+        The weighted loss.
+    """
+    module = head.non_local[level]
+    pool = module.pool_size
+
+    def pooled(x):
+        return (F.max_pool2d(x, pool) if pool > 1 else x).flatten(2)
+
+    value = pooled(module.g(teacher))  # (N, C', M)
+    positions = value.shape[2]
+    if module.affinity == "gaussian":
+        affinity = (student.flatten(2).mT @ pooled(teacher)).softmax(-1)
+    else:
+        query = module.theta(student).flatten(2)
+        key = pooled(module.phi(teacher))
+        if module.affinity == "dot_product":
+            affinity = query.mT @ key / positions
+        elif module.affinity == "embedded_gaussian":
+            affinity = (query.mT @ key).softmax(-1)
+        else:
+            shape = (*query.shape, positions)
+            pairs = torch.cat([query[..., None].expand(shape), key[:, :, None].expand(*key.shape[:2], *shape[2:])], 1)
+            affinity = F.conv2d(pairs, module.concat.weight)[:, 0].relu() / positions
+    attended = (affinity @ value.mT).mT.reshape(*value.shape[:2], *student.shape[2:])
+    fused = module.norm(module.out(attended))
+    if module.residual:
+        fused = fused + student
+    if head.instance_norm:
+        fused, teacher = F.instance_norm(fused), F.instance_norm(teacher)
+    return head.weight * (fused - teacher).square().mean()

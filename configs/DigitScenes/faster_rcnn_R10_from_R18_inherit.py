@@ -1,0 +1,6 @@
+"""CanKD†: the student's neck and head start from the teacher's weights. Its lateral convolutions, of another width, do not."""
+
+from .faster_rcnn_R10_from_R18 import dataloader, lr_multiplier, model, optimizer, train
+
+train.inherit = ["backbone.fpn_output*", "roi_heads.box_*"]
+train.output_dir = "output/DigitScenes/faster_rcnn_R10_from_R18_inherit"

@@ -1,0 +1,9 @@
+"""The teacher. Its trained weights come with cankd."""
+
+from ..common.models.small_fpn import small_fpn
+from .faster_rcnn_R10 import dataloader, lr_multiplier, model, optimizer, train
+
+model.backbone = small_fpn(width=36, num_blocks=[2, 2, 2, 2])
+
+train.output_dir = "output/DigitScenes/faster_rcnn_R18"
+train.max_iter = 6000

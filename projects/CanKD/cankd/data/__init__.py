@@ -1,0 +1,4 @@
+from .digit_scenes import DigitScenes, register_digit_scenes
+
+register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
+register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))

@@ -1,0 +1,79 @@
+import os
+
+import torch
+from cankd.modeling import VerifyingCheckpointer
+
+from .files import replace_file
+
+__all__ = ["DistillationCheckpointer"]
+
+
+class DistillationCheckpointer(VerifyingCheckpointer):
+    """Saves and loads a training run; the "model" entry is a plain Detectron2 checkpoint of the student.
+
+    A file appears under its name only when it is whole: an interrupted save leaves the last checkpoint as it was.
+    """
+
+    def save(self, name: str, **kwargs) -> None:
+        """See :meth:`fvcore.common.checkpoint.Checkpointer.save`."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        path = os.path.join(self.save_dir, f"{name}.pth")
+        self.logger.info("Saving checkpoint to %s", path)
+        with replace_file(path) as f:
+            torch.save({"model": self.model.state_dict(), **states, **kwargs}, f)
+        self.tag_last_checkpoint(os.path.basename(path))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """See :meth:`fvcore.common.checkpoint.Checkpointer.tag_last_checkpoint`."""
+        with replace_file(os.path.join(self.save_dir, "last_checkpoint")) as f:
+            f.write(last_filename_basename.encode())
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
+        """Continues from the last checkpoint of ``save_dir`` if ``resume`` is set and there is one; else reads a file.
+
+        Raises:
+            ValueError: if the checkpoint to continue from is not of this run's student and head, or the file to start
+                from is of another architecture (see :meth:`_verify_start`).
+        """
+        if not (resume and self.has_checkpoint()):
+            rest = self.load(path, checkpointables=[])
+            self._verify_start(path)
+            return rest
+        path = self.get_checkpoint_file()
+        try:
+            rest = self.load(path)
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} was saved with another distillation head or optimizer, so this run cannot continue it; start "
+                f"anew in another train.output_dir: {str(error).strip().splitlines()[0]}"
+            ) from error
+        absent = [key for key in self.checkpointables if key in rest]
+        if self.report.missing or self.report.unexpected or self.report.reshaped or absent:
+            raise ValueError(
+                f"{path} was saved with another student, so this run cannot continue it; start anew in another "
+                f"train.output_dir: {self.report}"
+            )
+        return rest
+
+    def _verify_start(self, path):
+        """Lets heads start afresh (pre-trained backbone, other classes), but never half a backbone."""
+        report = self.report
+        if report is None:
+            return
+        trunk = "backbone.bottom_up." if any("backbone.bottom_up." in k for k in report.loaded) else "backbone."
+        broken = [k for k in [*report.missing, *report.unexpected, *(row[0] for row in report.reshaped)] if trunk in k]
+        problem = None
+        if not report.loaded:
+            problem = "none of its keys is one of the model's"
+        elif broken:
+            problem = f"its backbone does not fit, beginning with {broken[0]}"
+        elif report.missing and not self.matched_by_suffix:
+            problem = (
+                "some weights are missing; if only the part that fits is wanted, write "
+                f"train.init_checkpoint='{path}?matching_heuristics=True'"
+            )
+        if problem:
+            raise ValueError(f"{path} is of another architecture than the model: {problem} ({report})")
+        self.logger.info("Initial weights from %s: %s", path, report)

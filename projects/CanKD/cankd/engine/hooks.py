@@ -1,0 +1,63 @@
+import torch
+from cankd.modeling import Distiller
+from detectron2.engine import HookBase
+
+__all__ = ["DistillationSchedule", "GradientClipping"]
+
+
+class DistillationSchedule(HookBase):
+    """Sets the distillation losses' scale before each step: a linear warm-up from 0, then 1, and 0 after the stop."""
+
+    def __init__(self, distiller: Distiller, *, warmup_iters: int = 0, stop_iter: int | None = None):
+        """
+        Args:
+            distiller: whose ``distillation_scale`` is set.
+            warmup_iters: iterations until the scale is 1.
+            stop_iter: first iteration without distillation; None never stops.
+
+        Raises:
+            ValueError: if an iteration is negative.
+        """
+        if warmup_iters < 0 or (stop_iter is not None and stop_iter < 0):
+            raise ValueError(
+                f"train.distillation has warmup_iters={warmup_iters} and stop_iter={stop_iter}; neither may be negative"
+            )
+        self._distiller = distiller
+        self._warmup_iters = warmup_iters
+        self._stop_iter = stop_iter
+
+    def before_step(self) -> None:
+        """Sets the scale of the coming step and logs it."""
+        scale = self.scale_at(self.trainer.iter)
+        self._distiller.distillation_scale = scale
+        self.trainer.storage.put_scalar("distillation_scale", scale, smoothing_hint=False)
+
+    def scale_at(self, iteration: int) -> float:
+        """Returns the scale of an iteration, between 0 and 1."""
+        if self._stop_iter is not None and iteration >= self._stop_iter:
+            return 0.0
+        return min(1.0, iteration / self._warmup_iters) if self._warmup_iters else 1.0
+
+
+class GradientClipping(HookBase):
+    """Clips the norm of all gradients together, the student's and the distillation head's."""
+
+    def __init__(self, max_norm: float, norm_type: float = 2.0):
+        """
+        Args:
+            max_norm: largest norm that is left as it is.
+            norm_type: order of the norm.
+
+        Raises:
+            ValueError: if the norm is not positive.
+        """
+        if not max_norm > 0:
+            raise ValueError(f"train.clip_gradients.max_norm is {max_norm}; it has to be positive")
+        self._max_norm = max_norm
+        self._norm_type = norm_type
+
+    def after_backward(self) -> None:
+        """Clips in place; under mixed precision the trainer has unscaled the gradients by now."""
+        groups = self.trainer.optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, self._max_norm, self._norm_type)

@@ -1,0 +1,87 @@
+import time
+from collections.abc import Iterable, Mapping
+
+import torch
+from detectron2.engine import SimpleTrainer
+from torch import Tensor, nn
+
+__all__ = ["DistillationTrainer"]
+
+
+class DistillationTrainer(SimpleTrainer):
+    """Detectron2's :class:`SimpleTrainer` with mixed precision on any device and losses that are checked on every rank.
+
+    Without mixed precision its updates are those of :class:`SimpleTrainer`, bit for bit. The distillation losses come
+    from the model like all others (see :class:`cankd.modeling.Distiller`); the task losses are left as they are.
+    Gradients are unscaled before the hooks' ``after_backward``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: Iterable,
+        optimizer: torch.optim.Optimizer,
+        *,
+        precision: torch.dtype | None = None,
+        gather_metric_period: int = 1,
+    ):
+        """
+        Args:
+            model: gives a dict of losses for what the loader gives.
+            data_loader: iterable over batches.
+            optimizer: of the trained parameters.
+            precision: torch.float16 or torch.bfloat16 for automatic mixed precision; None for none.
+            gather_metric_period: iterations between two collections of the metrics from all ranks.
+        """
+        super().__init__(model, data_loader, optimizer, gather_metric_period=gather_metric_period)
+        self.device_type = next(model.parameters()).device.type
+        self.precision = precision
+        self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
+
+    def run_step(self) -> None:
+        """Trains on one batch.
+
+        Raises:
+            FloatingPointError: if a loss is infinite or NaN, before the weights are touched.
+        """
+        assert self.model.training, "the model was changed to eval mode"
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+
+        with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
+            losses = self.model(data)
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(sum(losses.values())).backward()
+        self.grad_scaler.unscale_(self.optimizer)
+        self.after_backward()
+        self._write_checked_metrics(losses, data, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _write_checked_metrics(self, losses: Mapping[str, Tensor], data, data_time):
+        """Fetches all losses from the device at once, for the check and for the log."""
+        values = torch.stack([loss.detach().float() for loss in losses.values()]).cpu()
+        broken = [name for name, finite in zip(losses, values.isfinite().tolist()) if not finite]
+        if broken:
+            shown = ", ".join(f"{name}={value:.4g}" for name, value in zip(losses, values.tolist()))
+            raise FloatingPointError(
+                f"{' and '.join(broken)} became infinite or NaN at iteration {self.iter} (images "
+                f"{[x.get('image_id', x.get('file_name')) for x in data]}; {shown}). No step was taken and the last "
+                "checkpoint is intact: lower the learning rate, lengthen the warm-up, or clip gradients "
+                "(train.clip_gradients.max_norm), then --resume"
+            )
+        self._write_metrics(dict(zip(losses, values)), data_time)
+
+    def state_dict(self) -> dict:
+        """Returns the state to resume from."""
+        state = super().state_dict()
+        if self.grad_scaler.is_enabled():
+            state["grad_scaler"] = self.grad_scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping) -> None:
+        """Continues from a state; the iteration is the last one that was finished."""
+        super().load_state_dict(state_dict)
+        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -1,0 +1,198 @@
+"""Training and evaluation of whatever a config describes: a distiller, or a plain Detectron2 model."""
+
+import contextlib
+import logging
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from cankd.modeling import Distiller, inherit_weights, load_all_weights
+from detectron2.config import instantiate
+from detectron2.engine import create_ddp_model, default_writers, hooks
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from omegaconf import DictConfig
+from torch import nn
+
+from .checkpointing import DistillationCheckpointer
+from .hooks import DistillationSchedule, GradientClipping
+from .preflight import check_classes, check_output_dir, load_records
+from .trainer import DistillationTrainer
+
+__all__ = ["build_model", "evaluate", "student_of", "test", "train"]
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(config: DictConfig) -> nn.Module:
+    """Builds a config's model, on its device.
+
+    A distiller's student is built first and all else beside the random numbers' main path, so that the same seed gives
+    the same initial student, and later the same batches, with and without distillation.
+
+    Args:
+        config: with ``model`` and ``train.device``.
+    """
+    model = config.model
+    if "student" in model:
+        student = instantiate(model.student)
+        with _preserved_random_state():
+            model = instantiate({**model, "student": student})
+    else:
+        model = instantiate(model)
+    return model.to(config.train.device)
+
+
+@contextlib.contextmanager
+def _preserved_random_state() -> Iterator[None]:
+    states = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng():
+        yield
+    np.random.set_state(states[0])
+    random.setstate(states[1])
+
+
+def student_of(model: nn.Module) -> nn.Module:
+    """Returns what is trained, saved and evaluated: a distiller's student, or the model itself."""
+    return model.student if isinstance(model, Distiller) else model
+
+
+def test(config: DictConfig, model: nn.Module) -> dict:
+    """Evaluates a model on the config's test set.
+
+    Args:
+        config: with ``dataloader.test`` and ``dataloader.evaluator``.
+        model: a plain Detectron2 model.
+
+    Returns:
+        Map from task to metrics; empty except on the main process.
+    """
+    loader = config.dataloader.test
+    records = load_records(loader.dataset) if "dataset" in loader else None
+    loader = instantiate(loader if records is None else {**loader, "dataset": records})
+    results = inference_on_dataset(model, loader, instantiate(config.dataloader.evaluator))
+    if comm.is_main_process():
+        print_csv_format(results)
+    return results
+
+
+def evaluate(config: DictConfig, *, role: str = "student") -> dict:
+    """Evaluates a checkpoint: the student's, ``train.init_checkpoint``, or the teacher's own.
+
+    Args:
+        config: of a distiller or of a plain model.
+        role: "student" or "teacher".
+
+    Raises:
+        ValueError: if there is no checkpoint, it is not of this model, or the config has no teacher.
+    """
+    if role == "teacher":
+        if "teacher" not in config.model:
+            raise ValueError("--model teacher needs a config with a teacher, and this one describes a plain model")
+        model = instantiate(config.model.teacher).model
+    else:
+        model = instantiate(config.model.get("student", config.model))
+        load_all_weights(model, config.train.init_checkpoint, "student (train.init_checkpoint)")
+    return test(config, model.to(config.train.device))
+
+
+def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) -> dict:
+    """Trains what a config describes.
+
+    Args:
+        config: LazyConfig with ``model``, ``dataloader``, ``optimizer``, ``lr_multiplier`` and ``train``, the latter as
+            in ``configs/common/train.py``.
+        resume: whether to continue from the last checkpoint of ``train.output_dir`` if there is one.
+        extra_hooks: are run after the others.
+
+    Returns:
+        The last evaluation's results, as :func:`test` gives them.
+
+    Raises:
+        ValueError: if the config, a checkpoint or the data is unusable; nothing has been trained then.
+        FloatingPointError: if a loss becomes infinite or NaN.
+    """
+    options = config.train
+    check_output_dir(options.output_dir)
+    model = build_model(config)
+    student = student_of(model)
+    logger.info("Model:\n%s", student)
+
+    config.optimizer.params.model = model
+    optimizer = instantiate(config.optimizer)
+    loader = _build_train_loader(config.dataloader.train, student)
+    trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=_choose_precision(options))
+    distilled = isinstance(model, Distiller)
+    checkpointer = DistillationCheckpointer(
+        student,
+        options.output_dir,
+        **({"distillation_head": model.head} if distilled else {}),
+        trainer=trainer,
+    )
+    is_main = comm.is_main_process()
+    results = {}
+
+    def evaluate_student():
+        results.update(test(config, student))
+        return results
+
+    trainer.register_hooks(
+        [
+            hooks.IterationTimer(),
+            DistillationSchedule(model, **options.distillation) if distilled else None,
+            GradientClipping(**options.clip_gradients) if options.clip_gradients.max_norm else None,
+            hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier)),
+            hooks.PeriodicCheckpointer(checkpointer, **options.checkpointer) if is_main else None,
+            hooks.EvalHook(options.eval_period, evaluate_student),
+            (
+                hooks.PeriodicWriter(default_writers(options.output_dir, options.max_iter), period=options.log_period)
+                if is_main
+                else None
+            ),
+            *extra_hooks,
+        ]
+    )
+    trainer.train(_start(checkpointer, trainer, model, options, resume), options.max_iter)
+    return results
+
+
+def _build_train_loader(loader, student):
+    if "dataset" not in loader:
+        return instantiate(loader)
+    records = load_records(loader.dataset)
+    check_classes(records, student)
+    return instantiate({**loader, "dataset": records})
+
+
+def _distribute(model, options):
+    arguments = dict(options.ddp)
+    if torch.device(options.device).type == "cpu":
+        arguments["device_ids"] = None
+    return create_ddp_model(model, **arguments)
+
+
+def _choose_precision(options):
+    if not options.amp.enabled:
+        return None
+    precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+    if options.amp.precision not in precisions:
+        raise ValueError(f"train.amp.precision is {options.amp.precision!r}; it has to be one of {sorted(precisions)}")
+    return precisions[options.amp.precision]
+
+
+def _start(checkpointer, trainer, model, options, resume):
+    """Loads what there is to load and returns the first iteration."""
+    checkpointer.resume_or_load(options.init_checkpoint, resume=resume)
+    resumed = resume and checkpointer.has_checkpoint()
+    start = trainer.iter + 1 if resumed else 0
+    if len(starts := set(comm.all_gather(start))) > 1:
+        raise ValueError(
+            f"the processes would start at different iterations, {sorted(starts)}: on several machines "
+            f"train.output_dir={options.output_dir} has to be one shared directory"
+        )
+    if options.inherit and not resumed:
+        if not isinstance(model, Distiller):
+            raise ValueError("train.inherit is set, but this config has no teacher to inherit from")
+        inherit_weights(model.student, model.teacher.model, options.inherit)
+    return start

@@ -1,0 +1,7 @@
+from .cankd_head import CanKDHead
+from .distiller import Distiller
+from .features import LevelPair, match_levels
+from .inheritance import inherit_weights
+from .non_local import AFFINITIES, CrossNonLocal
+from .teacher import Teacher
+from .weights import LoadReport, VerifyingCheckpointer, load_all_weights

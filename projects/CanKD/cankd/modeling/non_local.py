@@ -1,0 +1,141 @@
+import math
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import get_norm
+from torch import Tensor, nn
+
+__all__ = ["AFFINITIES", "CrossNonLocal"]
+
+
+class CrossNonLocal(nn.Module):
+    """The Can module: every student position attends to all teacher positions (CanKD, Sec. 3; supplement, Sec. 2–5).
+
+    With student x and teacher y, ``z_i = BN(out(sum_j A_ij g(y_j))) + x_i``. The affinity A is one of
+
+    - "dot_product": ``theta(x_i)^T phi(y_j) / M``, the method's own;
+    - "gaussian": softmax over j of ``x_i^T y_j`` (supplement, Eq. 1);
+    - "embedded_gaussian": softmax over j of ``theta(x_i)^T phi(y_j)`` (supplement, Eq. 2);
+    - "concatenation": ``ReLU(w^T [theta(x_i); phi(y_j)]) / M``,
+
+    where j runs over the M teacher positions left after max pooling. None holds the positions × positions matrix.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        inter_channels: int | None = None,
+        affinity: str = "dot_product",
+        pool_size: int = 2,
+        residual: bool = True,
+        norm: str = "BN",
+    ):
+        """
+        Args:
+            in_channels: channels C of student and teacher.
+            inter_channels: channels C' of theta, phi and g; C / 2 if not given.
+            affinity: see above.
+            pool_size: side of the max pooling of the teacher's positions; 1 pools nothing.
+            residual: whether to add x (supplement, Sec. 5).
+            norm: normalisation after ``out``, a name that :func:`detectron2.layers.get_norm` knows. Its weight and bias
+                start at zero, so z = x at first; with "" those of ``out`` do.
+
+        Raises:
+            ValueError: if the affinity is unknown or a number is not positive.
+        """
+        super().__init__()
+        if affinity not in AFFINITIES:
+            raise ValueError(f"affinity is {affinity!r}; it has to be one of {sorted(AFFINITIES)}")
+        if inter_channels is None:
+            inter_channels = max(in_channels // 2, 1)
+        if min(in_channels, inter_channels, pool_size) < 1:
+            raise ValueError(
+                f"in_channels={in_channels}, inter_channels={inter_channels} and pool_size={pool_size} have to be "
+                "at least 1"
+            )
+        self.affinity = affinity
+        self.pool_size = pool_size
+        self.residual = residual
+
+        if affinity != "gaussian":
+            self.theta = nn.Conv2d(in_channels, inter_channels, 1)
+            self.phi = nn.Conv2d(in_channels, inter_channels, 1)
+        if affinity == "concatenation":
+            self.concat = nn.Conv2d(2 * inter_channels, 1, 1, bias=False)
+        self.g = nn.Conv2d(in_channels, inter_channels, 1)
+        self.out = nn.Conv2d(inter_channels, in_channels, 1)
+        self.norm = get_norm(norm, in_channels) or nn.Identity()
+
+        starts_at_zero = self.norm if norm else self.out
+        nn.init.zeros_(starts_at_zero.weight)
+        nn.init.zeros_(starts_at_zero.bias)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """
+        Args:
+            student: x, ``(N, C, H, W)``.
+            teacher: y, ``(N, C, H', W')``.
+
+        Returns:
+            The fused student feature z, ``(N, C, H, W)``.
+        """
+        value = self._pool(self.g(teacher))  # (N, C', M)
+        if self.affinity == "gaussian":
+            query, key = student.flatten(2), self._pool(teacher)  # (N, C, HW), (N, C, M)
+        else:
+            query, key = self.theta(student).flatten(2), self._pool(self.phi(teacher))
+        if self.affinity == "concatenation":
+            query, key = self._project(query, key)  # (N, HW), (N, M)
+        attended = AFFINITIES[self.affinity](query, key, value)  # (N, C', HW)
+        fused = self.norm(self.out(attended.unflatten(2, student.shape[2:])))
+        return fused + student if self.residual else fused
+
+    def _pool(self, x):
+        if self.pool_size > 1:
+            x = F.max_pool2d(x, self.pool_size)
+        return x.flatten(2)
+
+    def _project(self, query, key):
+        """Splits ``w^T [theta; phi]`` into the student's and the teacher's share."""
+        student_weight, teacher_weight = self.concat.weight.flatten().chunk(2)
+        return student_weight @ query, teacher_weight @ key
+
+
+def _attend_by_dot_product(query, key, value):
+    """Groups ``query^T key value^T / M`` so that its only intermediate is C' × C'; divides early to keep it small."""
+    context = value @ (key / key.shape[2]).mT  # (N, C', C')
+    return context @ query
+
+
+def _attend_by_softmax(query, key, value):
+    """Unscaled softmax attention. Its kernels that form no full matrix want equal, aligned, contiguous channels."""
+    channels = value.shape[1]
+    width = 8 * math.ceil(max(query.shape[1], channels) / 8)
+    query, key, value = (
+        F.pad(x, (0, 0, 0, width - x.shape[1])).mT.contiguous().unsqueeze(1) for x in (query, key, value)
+    )  # (N, 1, positions, width)
+    attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    return attended.squeeze(1)[..., :channels].mT
+
+
+def _attend_by_concatenation(query, key, value):
+    """Evaluates ``sum_j ReLU(a_i + b_j) v_j / M`` for scalars a (query) and b (key) in O((HW + M) log M).
+
+    The teacher positions that are active for i are those with b_j > -a_i: a prefix once b is sorted downwards. So
+    prefix sums of v and of b v give each row, exactly: ``a_i * sum v_j + sum b_j v_j``.
+    """
+    key, order = key.sort(dim=1, descending=True)
+    value = value.gather(2, order[:, None].expand_as(value)) / key.shape[1]
+    sums = F.pad(torch.stack([value, key[:, None] * value]).cumsum(3), (1, 0))  # (2, N, C', 1 + M)
+    active = torch.searchsorted(-key.detach(), query.detach())  # (N, HW)
+    of_value, of_product = sums.gather(3, active[:, None].expand(*sums.shape[:3], -1))
+    return query[:, None] * of_value + of_product
+
+
+AFFINITIES = {
+    "dot_product": _attend_by_dot_product,
+    "gaussian": _attend_by_softmax,
+    "embedded_gaussian": _attend_by_softmax,
+    "concatenation": _attend_by_concatenation,
+}

@@ -1,0 +1,164 @@
+"""Reading checkpoints without running code in them, and loading them with an account of every key."""
+
+import dataclasses
+import logging
+import os
+import pickle
+
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+__all__ = ["LoadReport", "VerifyingCheckpointer", "load_all_weights"]
+
+logger = logging.getLogger(__name__)
+
+# What the pickles of Detectron2's model zoo consist of.
+_HARMLESS = {
+    ("_codecs", "encode"),
+    ("collections", "OrderedDict"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+}
+
+
+class _NumpyUnpickler(pickle.Unpickler):
+    """Admits numpy arrays and containers, and nothing that could run code."""
+
+    def find_class(self, module, name):
+        if (module, name) in _HARMLESS:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it contains {module}.{name}, which is not an array or a container")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadReport:
+    """What happened to each key when weights were loaded.
+
+    Attributes:
+        loaded, missing, unexpected: names; missing ones are the model's, unexpected ones the file's.
+        reshaped: (name, shape in the file, shape in the model); these keep their initial values.
+    """
+
+    loaded: list[str]
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: list[tuple[str, tuple[int, ...], tuple[int, ...]]]
+
+    def __str__(self):
+        return (
+            f"{len(self.loaded)} keys loaded, {_count(self.missing)} missing, {_count(self.unexpected)} unexpected, "
+            f"{_count([_describe_shapes(*row) for row in self.reshaped])} of another shape"
+        )
+
+
+def _count(names, shown=4):
+    if not names:
+        return "none"
+    more = f", … and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{len(names)} ({', '.join(names[:shown])}{more})"
+
+
+def _describe_shapes(name, in_file, in_model):
+    return f"{name}: {in_file} in the file, {in_model} in the model"
+
+
+class VerifyingCheckpointer(DetectionCheckpointer):
+    """A :class:`DetectionCheckpointer` that runs no code from a file and keeps account of the keys.
+
+    After :meth:`load`, ``report`` is the :class:`LoadReport`, and ``matched_by_suffix`` tells whether keys were matched
+    by Detectron2's heuristics, as those of a pre-trained backbone are; both are None if no path was given.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.report: LoadReport | None = None
+        self.matched_by_suffix: bool | None = None
+
+    def load(self, path: str, *args, **kwargs) -> dict:
+        """See :meth:`DetectionCheckpointer.load`.
+
+        Raises:
+            ValueError: if the file is missing, truncated, or not a checkpoint.
+        """
+        self.report = self.matched_by_suffix = None
+        if path:
+            plain = path.split("?")[0]  # Detectron2 takes ?matching_heuristics=True behind a path
+            try:
+                local = self.path_manager.get_local_path(plain)
+            except OSError as error:
+                raise ValueError(f"the checkpoint {plain} cannot be fetched: {error}") from error
+            if not os.path.isfile(local):
+                raise ValueError(f"there is no checkpoint {plain}: check the path")
+        try:
+            return super().load(path, *args, **kwargs)
+        finally:
+            self._parsed_url_during_load = None
+
+    def _load_file(self, filename):
+        try:
+            if filename.endswith(".pkl"):
+                with open(filename, "rb") as f:
+                    _NumpyUnpickler(f, encoding="latin1").load()
+            loaded = super()._load_file(filename)
+        except (
+            AssertionError,
+            EOFError,
+            KeyError,
+            OSError,
+            RuntimeError,
+            pickle.UnpicklingError,
+        ) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ValueError(
+                f"{filename} ({os.path.getsize(filename):,} bytes) cannot be read as a checkpoint; it may be "
+                f"truncated, of another kind, or hold code, which is not run: {reason}"
+            ) from error
+        if not isinstance(loaded["model"], dict) or not loaded["model"]:
+            raise ValueError(f"{filename} holds no weights under 'model'; is it a checkpoint?")
+        return loaded
+
+    def _load_model(self, checkpoint):
+        self.matched_by_suffix = checkpoint.get("matching_heuristics", False)
+        names = list(self.model.state_dict())
+        incompatible = super()._load_model(checkpoint)
+        reshaped = {name for name, _, _ in incompatible.incorrect_shapes}
+        missing = [name for name in incompatible.missing_keys if name not in reshaped]
+        self.report = LoadReport(
+            loaded=[name for name in names if name not in reshaped.union(missing)],
+            missing=missing,
+            unexpected=list(incompatible.unexpected_keys),
+            reshaped=incompatible.incorrect_shapes,
+        )
+        return incompatible
+
+    def _log_incompatible_keys(self, incompatible):
+        """Leaves the account to whoever reads the report."""
+
+
+def load_all_weights(model: nn.Module, path: str, role: str) -> LoadReport:
+    """Loads a checkpoint that has to have every weight of the model; what else it has is logged.
+
+    Args:
+        model: is changed in place.
+        path: file or URL, any that Detectron2 reads.
+        role: what the model is, for messages: "teacher", "student".
+
+    Raises:
+        ValueError: if there is no path, the file cannot be read, or a weight is missing or of another shape.
+    """
+    if not path:
+        raise ValueError(f"the {role} has no weights: give the path or URL of its checkpoint")
+    checkpointer = VerifyingCheckpointer(model)
+    checkpointer.load(path, checkpointables=[])
+    report = checkpointer.report
+    if report.missing or report.reshaped:
+        raise ValueError(
+            f"{path} is not a checkpoint of this {role} ({type(model).__name__}): {report}. Its config and its "
+            "checkpoint have to be of one architecture, with the same number of classes"
+        )
+    logger.info("Weights of the %s from %s: %s", role, path, report)
+    return report

@@ -1,0 +1,63 @@
+#!/usr/bin/env python
+"""Trains or evaluates what a LazyConfig describes: a distilled student, a baseline, or a teacher.
+
+Examples:
+
+Distil:
+    tools/lazyconfig_train_net.py --config-file configs/DigitScenes/retinanet_R10_R18_cankd.py
+
+Continue an interrupted run:
+    tools/lazyconfig_train_net.py --config-file C --resume
+
+Evaluate the student of a checkpoint, or the config's teacher:
+    tools/lazyconfig_train_net.py --config-file C --eval-only train.init_checkpoint=output/model_final.pth
+    tools/lazyconfig_train_net.py --config-file C --eval-only --model teacher
+
+Several GPUs and machines, and changed options:
+    tools/lazyconfig_train_net.py --config-file C --num-gpus 8 train.amp.enabled=True optimizer.lr=0.01
+    tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
+"""
+
+import warnings
+
+from cankd.engine import (
+    check_device,
+    check_output_dir,
+    evaluate,
+    load_config,
+    report_mistakes,
+    train,
+)
+from detectron2.engine import default_argument_parser, default_setup, launch
+
+
+@report_mistakes
+def main(args):
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+    config = load_config(args.config_file, args.opts)
+    check_output_dir(config.train.output_dir)
+    check_device(config.train.device, args.num_gpus)
+    default_setup(config, args)
+    if args.eval_only:
+        evaluate(config, role=args.model)
+    else:
+        train(config, resume=args.resume)
+
+
+if __name__ == "__main__":
+    parser = default_argument_parser(epilog=__doc__)
+    parser.add_argument(
+        "--model",
+        choices=("student", "teacher"),
+        default="student",
+        help="whom --eval-only evaluates",
+    )
+    arguments = parser.parse_args()
+    launch(
+        main,
+        arguments.num_gpus,
+        num_machines=arguments.num_machines,
+        machine_rank=arguments.machine_rank,
+        dist_url=arguments.dist_url,
+        args=(arguments,),
+    )
