@@ -1,6 +1,5 @@
 """CanKD's loss written out with the positions × positions matrix: what the project's own form is compared with."""
 
-import torch
 import torch.nn.functional as F
 
 
@@ -33,9 +32,8 @@ def written_out_loss(head, level, student, teacher):
         elif module.affinity == "embedded_gaussian":
             affinity = (query.mT @ key).softmax(-1)
         else:
-            shape = (*query.shape, positions)
-            pairs = torch.cat([query[..., None].expand(shape), key[:, :, None].expand(*key.shape[:2], *shape[2:])], 1)
-            affinity = F.conv2d(pairs, module.concat.weight)[:, 0].relu() / positions
+            student_weight, teacher_weight = module.concat.weight.flatten().chunk(2)
+            affinity = ((student_weight @ query)[..., None] + (teacher_weight @ key)[:, None]).relu() / positions
     attended = (affinity @ value.mT).mT.reshape(*value.shape[:2], *student.shape[2:])
     fused = module.norm(module.out(attended))
     if module.residual:

@@ -1,6 +1,14 @@
+import importlib.util
+import os
+import pathlib
+
 import pytest
-import torch
+from cankd import model_zoo
+from cankd.data import DigitScenes, register_digit_scenes
+from detectron2.data import DatasetCatalog
 from detectron2.utils.env import seed_all_rng
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)
@@ -8,7 +16,48 @@ def seed():
     seed_all_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def default_dtype():
-    yield
-    torch.set_default_dtype(torch.float32)
+@pytest.fixture(scope="session")
+def tiny_scenes(tmp_path_factory):
+    """Registers two small splits of Digit Scenes and returns their names."""
+    before = os.environ.get("DETECTRON2_DATASETS")
+    os.environ["DETECTRON2_DATASETS"] = str(tmp_path_factory.mktemp("datasets"))
+    names = "tiny_scenes_train", "tiny_scenes_val"
+    register_digit_scenes(names[0], DigitScenes(split="train", num_images=24))
+    register_digit_scenes(names[1], DigitScenes(split="val", num_images=6))
+    for name in names:
+        DatasetCatalog.get(name)
+    os.environ.pop("DETECTRON2_DATASETS")
+    if before is not None:
+        os.environ["DETECTRON2_DATASETS"] = before
+    yield names
+    for name in names:
+        DatasetCatalog.remove(name)
+
+
+@pytest.fixture
+def quick_config(tiny_scenes, tmp_path):
+    """Returns a function that gives a config of ours, made small: a few iterations on tiny splits, on the CPU."""
+
+    def load(name, **train):
+        config = model_zoo.get_config(name)
+        config.dataloader.train.dataset.names, config.dataloader.test.dataset.names = tiny_scenes
+        config.dataloader.train.num_workers = config.dataloader.test.num_workers = 0
+        config.dataloader.train.total_batch_size = 2
+        config.train.update(device="cpu", output_dir=str(tmp_path / "run"), max_iter=4, log_period=1)
+        config.train.update(train)
+        return config
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def load_tool():
+    """Returns a function that imports a script of ``tools/`` or ``benchmarks/`` by its path."""
+
+    def load(path):
+        spec = importlib.util.spec_from_file_location(pathlib.Path(path).stem, ROOT / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

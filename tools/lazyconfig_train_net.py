@@ -18,41 +18,28 @@ Several GPUs and machines, and changed options:
     tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
 """
 
-import warnings
-
-from cankd.engine import (
-    check_device,
-    check_output_dir,
-    evaluate,
-    load_config,
-    report_mistakes,
-    train,
-)
-from detectron2.engine import default_argument_parser, default_setup, launch
+from cankd.engine import evaluate, load_config, prepare_run, report_mistakes, train
+from detectron2.engine import default_argument_parser, launch
 
 
 @report_mistakes
 def main(args):
-    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     config = load_config(args.config_file, args.opts)
-    check_output_dir(config.train.output_dir)
-    check_device(config.train.device, args.num_gpus)
-    default_setup(config, args)
+    prepare_run(config, args)
     if args.eval_only:
         evaluate(config, role=args.model)
     else:
         train(config, resume=args.resume)
 
 
-if __name__ == "__main__":
+def parse_arguments(argv=None):
     parser = default_argument_parser(epilog=__doc__)
-    parser.add_argument(
-        "--model",
-        choices=("student", "teacher"),
-        default="student",
-        help="whom --eval-only evaluates",
-    )
-    arguments = parser.parse_args()
+    parser.add_argument("--model", choices=("student", "teacher"), default="student", help="whom --eval-only evaluates")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
     launch(
         main,
         arguments.num_gpus,

@@ -3,14 +3,12 @@
 from cankd.modeling import CanKDHead, Distiller, Teacher
 from detectron2.config import LazyCall as L
 
-from .retinanet_R10 import dataloader, lr_multiplier
-from .retinanet_R10 import model as student
-from .retinanet_R10 import optimizer, train
-from .retinanet_R18 import model as teacher
+from .retinanet_R10 import dataloader, lr_multiplier, model, optimizer, train
+from .retinanet_R18 import model as _teacher
 
 model = L(Distiller)(
-    student=student,
-    teacher=L(Teacher)(model=teacher, weights="cankd://DigitScenes/retinanet_R18.pth"),
+    student=model,
+    teacher=L(Teacher)(model=_teacher, weights="cankd://DigitScenes/retinanet_R18.pth"),
     head=L(CanKDHead)(levels=["p3", "p4", "p5"], in_channels=64),
 )
 

@@ -1,4 +1,4 @@
-"""CanKD†: the student's neck and head start from the teacher's weights. Its lateral convolutions, of another width, do not."""
+"""CanKD†: the student's neck and head start from the teacher's weights, but for convolutions of another width."""
 
 from .retinanet_R10_from_R18 import dataloader, lr_multiplier, model, optimizer, train
 

@@ -1,7 +1,9 @@
+"""Optimisers and learning rates: AdamW with one cycle for Digit Scenes, the paper's SGD for COCO."""
+
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.solver import WarmupParamScheduler
-from fvcore.common.param_scheduler import CosineParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
 
 adamw = get_config("common/optim.py").AdamW
 adamw.lr = 2e-3
@@ -11,4 +13,19 @@ one_cycle = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
     warmup_factor=0.04,
     warmup_length=0.2,
+)
+
+# For a total batch of 4 images.
+sgd = get_config("common/optim.py").SGD
+sgd.lr = 0.005
+sgd.weight_decay = 1e-4
+sgd.params.weight_decay_norm = 1e-4
+
+# 24 epochs of COCO's 117,266 annotated training images, 4 an iteration.
+coco_epoch = 29317
+coco_2x_iterations = 24 * coco_epoch
+coco_2x = L(WarmupParamScheduler)(
+    scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01], milestones=[16, 22, 24]),
+    warmup_factor=0.001,
+    warmup_length=500 / coco_2x_iterations,
 )

@@ -1,7 +1,9 @@
-from .checkpointing import DistillationCheckpointer
+from .checkpointing import DistillationCheckpointer, export_weights
+from .comparison import comparison_table, gap_closed
 from .config import load_config
+from .demo import run_demo
 from .errors import report_mistakes
-from .hooks import DistillationSchedule, GradientClipping
-from .preflight import check_device, check_output_dir
+from .hooks import DistillationSchedule, GradientClipping, ProgressBar
+from .preflight import prepare_run
 from .trainer import DistillationTrainer
 from .training import build_model, evaluate, student_of, test, train

@@ -1,11 +1,11 @@
 import os
 
 import torch
-from cankd.modeling import VerifyingCheckpointer
+from cankd.modeling import VerifyingCheckpointer, read_weights
 
 from .files import replace_file
 
-__all__ = ["DistillationCheckpointer"]
+__all__ = ["DistillationCheckpointer", "export_weights"]
 
 
 class DistillationCheckpointer(VerifyingCheckpointer):
@@ -77,3 +77,27 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         if problem:
             raise ValueError(f"{path} is of another architecture than the model: {problem} ({report})")
         self.logger.info("Initial weights from %s: %s", path, report)
+
+
+def export_weights(source: str, target: str, *, float16: bool = False) -> int:
+    """Writes a checkpoint's weights alone, without optimizer and distillation head.
+
+    Args:
+        source: checkpoint of a run, or any that Detectron2 reads.
+        target: ``.pth`` file to write.
+        float16: whether to halve the file; the weights are read back as float32.
+
+    Returns:
+        The size of the file, in bytes.
+
+    Raises:
+        ValueError: if the source cannot be read, or float16 cannot hold a weight.
+    """
+    weights = read_weights(source)
+    if float16:
+        weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        if beyond := [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]:
+            raise ValueError(f"{source} has weights that float16 cannot hold, in {beyond[0]}: leave --float16 out")
+    with replace_file(target) as f:
+        torch.save({"model": weights}, f)
+    return os.path.getsize(target)

@@ -1,18 +1,23 @@
 import difflib
+import logging
 import os
 from collections.abc import Sequence
 
+from cankd import model_zoo
 from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
-__all__ = ["load_config"]
+__all__ = ["load_config", "scale_to_batch_size"]
+
+logger = logging.getLogger(__name__)
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Reads a LazyConfig file and applies ``key=value`` overrides.
 
     Args:
-        path: the ``.py`` or ``.yaml`` file.
+        path: the ``.py`` or ``.yaml`` file. Options that its ``train`` lacks come from ``configs/common/train.py``, so
+            that a plain Detectron2 config will do.
         overrides: as on Detectron2's command line. A key has to exist, unless it is a new argument of a lazy call.
 
     Raises:
@@ -31,12 +36,49 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
             f"the config {path} defines no {' and no '.join(sorted(absent))}; a config of this script has "
             "model, dataloader, optimizer, lr_multiplier and train, as Detectron2's have"
         )
+    config.train = OmegaConf.merge(model_zoo.get_config("common/train.py").train, config.train)
     for override in overrides:
         _check_key(config, override.split("=")[0].lstrip("+"), override)
     try:
-        return LazyConfig.apply_overrides(config, list(overrides))
+        config = LazyConfig.apply_overrides(config, list(overrides))
     except Exception as error:
         raise ValueError(f"the overrides {list(overrides)} cannot be applied: {error}") from error
+    scale_to_batch_size(config)
+    return config
+
+
+def scale_to_batch_size(config: DictConfig) -> None:
+    """Fits learning rate and schedule to the total batch size where it is not the one that they are meant for.
+
+    The rate scales linearly (Goyal et al. 2018), all numbers of iterations inversely: the images seen stay as many.
+
+    Args:
+        config: is changed in place; ``train.reference_batch_size`` is then the batch size.
+    """
+    train, reference = config.train, config.train.reference_batch_size
+    batch_size = config.dataloader.get("train", {}).get("total_batch_size", reference)
+    if not reference or batch_size == reference:
+        return
+    factor = batch_size / reference
+    config.optimizer.lr *= factor
+    for node, key in (
+        (train, "max_iter"),
+        (train, "eval_period"),
+        (train.checkpointer, "period"),
+        (train.distillation, "warmup_iters"),
+        (train.distillation, "stop_iter"),
+    ):
+        if node[key]:
+            node[key] = max(1, round(node[key] / factor))
+    train.reference_batch_size = batch_size
+    logger.info(
+        "Total batch size %d instead of %d: optimizer.lr is now %g, train.max_iter %d, and so on. "
+        "train.reference_batch_size=0 leaves them as they are.",
+        batch_size,
+        reference,
+        config.optimizer.lr,
+        train.max_iter,
+    )
 
 
 def _check_key(config, key, override):

@@ -1,8 +1,11 @@
+import sys
+
 import torch
 from cankd.modeling import Distiller
 from detectron2.engine import HookBase
+from tqdm import tqdm
 
-__all__ = ["DistillationSchedule", "GradientClipping"]
+__all__ = ["DistillationSchedule", "GradientClipping", "ProgressBar"]
 
 
 class DistillationSchedule(HookBase):
@@ -61,3 +64,23 @@ class GradientClipping(HookBase):
         groups = self.trainer.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, self._max_norm, self._norm_type)
+
+
+class ProgressBar(HookBase):
+    """Shows a bar with the remaining time and the loss, for runs whose log goes to a file."""
+
+    def before_train(self) -> None:
+        """Opens the bar."""
+        interval = 0.5 if sys.stderr.isatty() else 20
+        self._bar = tqdm(
+            total=self.trainer.max_iter, initial=self.trainer.start_iter, unit="iteration", mininterval=interval
+        )
+
+    def after_step(self) -> None:
+        """Moves the bar."""
+        self._bar.set_postfix(loss=f"{self.trainer.storage.history('total_loss').latest():.2f}", refresh=False)
+        self._bar.update()
+
+    def after_train(self) -> None:
+        """Closes the bar."""
+        self._bar.close()

@@ -1,7 +1,7 @@
 """Checks that take seconds and are made before anything that takes hours."""
 
+import argparse
 import json
-import logging
 import os
 import tempfile
 from collections import defaultdict
@@ -10,13 +10,28 @@ from collections.abc import Sequence
 import torch
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.engine import default_setup
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
-__all__ = ["check_classes", "check_device", "check_output_dir", "load_records"]
+__all__ = ["check_classes", "check_device", "check_output_dir", "load_records", "prepare_run"]
 
-logger = logging.getLogger(__name__)
+
+def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
+    """Does what Detectron2's ``default_setup`` does, once it is sure that the run can be written and has its device.
+
+    Args:
+        config: the whole config.
+        args: as :func:`detectron2.engine.default_argument_parser` gives them.
+    """
+    output_dir = config.train.output_dir
+    check_output_dir(output_dir)
+    check_device(config.train.device, args.num_gpus)
+    setup_logger(output_dir, distributed_rank=comm.get_rank(), name="cankd", abbrev_name="cankd")
+    default_setup(config, args)
 
 
 def check_output_dir(path: str) -> None:

@@ -12,6 +12,7 @@ from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
 from torch import nn
 
@@ -115,12 +116,12 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     """
     options = config.train
     check_output_dir(options.output_dir)
+    seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())
     model = build_model(config)
     student = student_of(model)
     logger.info("Model:\n%s", student)
 
-    config.optimizer.params.model = model
-    optimizer = instantiate(config.optimizer)
+    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     loader = _build_train_loader(config.dataloader.train, student)
     trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=_choose_precision(options))
     distilled = isinstance(model, Distiller)

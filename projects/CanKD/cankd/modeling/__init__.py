@@ -4,4 +4,4 @@ from .features import LevelPair, match_levels
 from .inheritance import inherit_weights
 from .non_local import AFFINITIES, CrossNonLocal
 from .teacher import Teacher
-from .weights import LoadReport, VerifyingCheckpointer, load_all_weights
+from .weights import LoadReport, VerifyingCheckpointer, load_all_weights, read_weights

@@ -46,7 +46,7 @@ def backbone_shapes(model: nn.Module, role: str) -> dict[str, ShapeSpec]:
     if output_shape is None:
         raise ValueError(
             f"the {role} is a {type(model).__name__} without a `backbone` that has `output_shape()`; distillation "
-            "needs a model whose backbone returns a dict of features, as Detectron2's RetinaNet and GeneralizedRCNN have"
+            "needs a model whose backbone returns a dict of features, as RetinaNet and GeneralizedRCNN have"
         )
     return output_shape()
 

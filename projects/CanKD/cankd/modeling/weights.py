@@ -6,9 +6,9 @@ import os
 import pickle
 
 from detectron2.checkpoint import DetectionCheckpointer
-from torch import nn
+from torch import Tensor, nn
 
-__all__ = ["LoadReport", "VerifyingCheckpointer", "load_all_weights"]
+__all__ = ["LoadReport", "VerifyingCheckpointer", "load_all_weights", "read_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +121,10 @@ class VerifyingCheckpointer(DetectionCheckpointer):
             raise ValueError(f"{filename} holds no weights under 'model'; is it a checkpoint?")
         return loaded
 
+    def _convert_ndarray_to_tensor(self, state_dict):
+        super()._convert_ndarray_to_tensor(state_dict)
+        self._names_in_file = {name.removeprefix("module.") for name in state_dict}  # as renamed by Detectron2
+
     def _load_model(self, checkpoint):
         self.matched_by_suffix = checkpoint.get("matching_heuristics", False)
         names = list(self.model.state_dict())
@@ -128,7 +132,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         reshaped = {name for name, _, _ in incompatible.incorrect_shapes}
         missing = [name for name in incompatible.missing_keys if name not in reshaped]
         self.report = LoadReport(
-            loaded=[name for name in names if name not in reshaped.union(missing)],
+            loaded=[name for name in names if name in self._names_in_file - reshaped],
             missing=missing,
             unexpected=list(incompatible.unexpected_keys),
             reshaped=incompatible.incorrect_shapes,
@@ -162,3 +166,23 @@ def load_all_weights(model: nn.Module, path: str, role: str) -> LoadReport:
         )
     logger.info("Weights of the %s from %s: %s", role, path, report)
     return report
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Reads a checkpoint's weights without a model to put them into.
+
+    Args:
+        path: file or URL, any that Detectron2 reads.
+
+    Raises:
+        ValueError: if the file cannot be read.
+    """
+
+    class Reader(VerifyingCheckpointer):
+        def _load_model(self, checkpoint):
+            self._convert_ndarray_to_tensor(checkpoint["model"])
+            self.weights = checkpoint["model"]
+
+    reader = Reader(nn.Module())
+    reader.load(path, checkpointables=[])
+    return reader.weights

@@ -1,0 +1,122 @@
+#!/usr/bin/env python
+"""What distillation gains on Digit Scenes, over several seeds and against its parts.
+
+Trains, one after another, each method with each seed; runs that are done are not repeated, interrupted ones continue.
+The tables go to benchmarks/digit_scenes_<detector>.md and .json.
+
+Example:
+    benchmarks/digit_scenes.py --detector retinanet --seeds 0 1 2
+"""
+
+import argparse
+import json
+import math
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+
+from cankd import model_zoo
+from cankd.engine import evaluate, gap_closed, load_config
+from cankd.engine.files import replace_file
+from tabulate import tabulate
+from tqdm import tqdm
+
+HERE = pathlib.Path(__file__).parent
+SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
+BASELINE = "student alone"
+METHODS = {
+    BASELINE: ("R10", []),
+    "instance norm and MSE, no attention": ("R10_from_R18", ["model.head.attention=False"]),
+    "CanKD": ("R10_from_R18", []),
+    "† alone, no distillation": ("R10_from_R18_inherit", ["model.head.weight=0"]),
+    "CanKD†": ("R10_from_R18_inherit", []),
+}
+
+
+def run(detector, method, seed, args):
+    """Trains one method with one seed, unless that is done, and returns its box metrics."""
+    config, overrides = METHODS[method]
+    output_dir = args.output / detector / f"{list(METHODS).index(method)}_seed{seed}"
+    metrics = read_metrics(output_dir)
+    if metrics is None:
+        os.makedirs(output_dir, exist_ok=True)
+        command = [sys.executable, SCRIPT, "--resume"]
+        command += ["--config-file", model_zoo.get_config_file(f"DigitScenes/{detector}_{config}.py")]
+        command += [*overrides, *args.opts, f"train.seed={seed}", f"train.output_dir={output_dir}"]
+        with open(output_dir / "console.txt", "a") as console:
+            subprocess.run(command, check=True, stdout=console, stderr=subprocess.STDOUT)
+        metrics = read_metrics(output_dir)
+    return metrics
+
+
+def read_metrics(output_dir):
+    """Returns the final box metrics of a run, or None if it is not done."""
+    path = output_dir / "metrics.json"
+    if not (output_dir / "model_final.pth").exists() or not path.exists():
+        return None
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    evaluations = [line for line in lines if "bbox/AP" in line]
+    if not evaluations:
+        return None
+    return {k.removeprefix("bbox/"): v for k, v in evaluations[-1].items() if k.startswith("bbox/")}
+
+
+def spread(values):
+    """Returns mean and sample standard deviation as text."""
+    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
+    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
+
+
+def make_table(results, teacher):
+    """Returns a row a method: AP of each seed, mean and spread, gain over the baseline seed by seed, gap closed."""
+    baseline = [metrics["AP"] for metrics in results[BASELINE].values()]
+    rows = []
+    for method, runs in results.items():
+        values = [metrics["AP"] for metrics in runs.values()]
+        gains = [a - b for a, b in zip(values, baseline)]
+        others = [
+            statistics.mean(metrics[name] for metrics in runs.values()) for name in ("AP50", "AP75", "APs", "APm")
+        ]
+        row = [method, ", ".join(f"{v:.1f}" for v in values), spread(values), *(f"{v:.1f}" for v in others)]
+        share = gap_closed(statistics.mean(baseline), statistics.mean(values), teacher["AP"])
+        rows.append([*row, *(("", "") if method == BASELINE else (spread(gains), f"{share:.0%}"))])
+    others = [f"{teacher[name]:.1f}" for name in ("AP50", "AP75", "APs", "APm")]
+    rows.append(["teacher", "", f"{teacher['AP']:.1f}", *others, "", ""])
+    headers = ["", "AP by seed", "AP", "AP50", "AP75", "APs", "APm", "gain", "gap closed"]
+    return tabulate(rows, headers, "pipe", colalign=("left", *["right"] * 8), disable_numparse=True)
+
+
+def main(args):
+    results = {method: {} for method in METHODS}
+    pairs = [(method, seed) for seed in args.seeds for method in METHODS]
+    for method, seed in tqdm(pairs, unit="run"):
+        results[method][seed] = run(args.detector, method, seed, args)
+    distilled = load_config(model_zoo.get_config_file(f"DigitScenes/{args.detector}_R10_from_R18.py"), args.opts)
+    teacher = evaluate(distilled, role="teacher")["bbox"]
+    table = make_table(results, teacher)
+    opts = "".join(f" {option}" for option in args.opts)
+    command = f"benchmarks/digit_scenes.py --detector {args.detector} --seeds {' '.join(map(str, args.seeds))}{opts}"
+    text = (
+        f"# Digit Scenes, {args.detector}, {distilled.train.max_iter} iterations\n\n`{command}`: box metrics on the "
+        f"val split, mean ± sample standard deviation over seeds; the gain over the student alone is taken seed by "
+        f"seed.\n\n"
+        f"{table}\n"
+    )
+    print(text)
+    name = args.name or f"digit_scenes_{args.detector}"
+    with replace_file(str(HERE / f"{name}.md"), "w") as f:
+        f.write(text)
+    with replace_file(str(HERE / f"{name}.json"), "w") as f:
+        json.dump({"command": command, "results": results, "teacher": teacher}, f, indent=1)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--detector", choices=("retinanet", "faster_rcnn"), default="retinanet")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--output", type=pathlib.Path, default="output/benchmarks", help="where the runs go")
+    parser.add_argument("--name", help="of the table, for other settings than the shipped ones")
+    parser.add_argument("opts", nargs="*", help="options of every run, for example train.max_iter=2400")
+    main(parser.parse_args())

@@ -1,0 +1,12 @@
+"""Training options of the published COCO recipes."""
+
+from .schedules import coco_2x_iterations, coco_epoch
+from .train import train
+
+train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-50.pkl"
+train.reference_batch_size = 4
+train.max_iter = coco_2x_iterations
+train.eval_period = coco_epoch
+train.checkpointer = dict(period=coco_epoch, max_to_keep=3)
+train.log_period = 50
+train.clip_gradients.max_norm = 35.0

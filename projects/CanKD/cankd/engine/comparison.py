@@ -1,0 +1,37 @@
+import math
+from collections.abc import Mapping
+
+from tabulate import tabulate
+
+__all__ = ["comparison_table", "gap_closed"]
+
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def gap_closed(student: float, distilled: float, teacher: float) -> float:
+    """Returns which share of the distance from student to teacher the distilled student made; NaN if there is none."""
+    return (distilled - student) / (teacher - student) if teacher > student else math.nan
+
+
+def comparison_table(results: Mapping[str, Mapping[str, float]], *, student: str, teacher: str) -> str:
+    """Makes a Markdown table of box metrics.
+
+    Args:
+        results: map from row title to metrics in per cent.
+        student, teacher: titles of the rows that the share of the gap closed refers to.
+
+    Returns:
+        The table; "–" where a metric is not defined, as APl is where no object is larger than 96×96 pixels.
+    """
+    rows = []
+    for title, metrics in results.items():
+        values = [metrics[name] for name in METRICS]
+        share = gap_closed(results[student]["AP"], metrics["AP"], results[teacher]["AP"])
+        is_end = title in (student, teacher) or math.isnan(share)
+        rows.append([title, *(_format(v) for v in values), "" if is_end else f"{share:.0%}"])
+    align = ("left", *["right"] * (len(METRICS) + 1))
+    return tabulate(rows, ["", *METRICS, "gap closed"], "pipe", colalign=align, disable_numparse=True)
+
+
+def _format(value):
+    return "–" if math.isnan(value) else f"{value:.1f}"

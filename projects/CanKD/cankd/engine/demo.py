@@ -1,0 +1,142 @@
+"""The demonstration: one student alone and by CanKD, under one teacher, compared."""
+
+import functools
+import json
+import os
+import time
+from collections.abc import Callable
+
+import torch
+from cankd.modeling import load_all_weights
+from cankd.visualization import draw_annotations, draw_detections, save_grid
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.data.detection_utils import read_image
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+
+from .comparison import comparison_table, gap_closed
+from .files import replace_file
+from .hooks import ProgressBar
+from .preflight import check_output_dir, load_records
+from .training import evaluate, train
+
+__all__ = ["run_demo"]
+
+STUDENT, DISTILLED, TEACHER = "student alone", "CanKD student", "teacher"
+
+
+def run_demo(student: DictConfig, distilled: DictConfig, output_dir: str, report: Callable) -> dict:
+    """Trains a student alone and by distillation, evaluates both and the teacher, and writes the comparison.
+
+    What an earlier, interrupted call finished is not done again.
+
+    Args:
+        student: config of the student alone.
+        distilled: config of its distillation.
+        output_dir: gets ``results.md``, ``results.json``, ``detections.png``, ``log.txt`` and a folder for each run.
+        report: takes each line that the user is to see.
+
+    Returns:
+        Map from row title to box metrics.
+    """
+    check_output_dir(output_dir)
+    for name in ("detectron2", "fvcore", "cankd"):
+        setup_logger(output_dir, name=name, configure_stdout=False)
+    for config, folder in ((student, "student"), (distilled, "cankd")):
+        config.train.output_dir = os.path.join(output_dir, folder)
+        config.train.checkpointer.period = 100
+    start = time.perf_counter()
+
+    report("[1/5] Preparing the data")
+    load_records(student.dataloader.train.dataset)
+    records = load_records(student.dataloader.test.dataset)
+    results = {}
+    report("[2/5] Evaluating the teacher")
+    teacher_dir = os.path.join(output_dir, "teacher")
+    results[TEACHER] = _once(distilled, teacher_dir, lambda resume: evaluate(distilled, role="teacher"))
+    for step, title, config in ((3, STUDENT, student), (4, DISTILLED, distilled)):
+        report(f"[{step}/5] Training the {title}: {config.train.max_iter} iterations")
+        results[title] = _once(config, config.train.output_dir, functools.partial(_train, config))
+    report("[5/5] Drawing detections")
+    results = {title: results[title] for title in (STUDENT, DISTILLED, TEACHER)}
+    _draw(student, distilled, records, os.path.join(output_dir, "detections.png"))
+    table = _write(results, student.train.max_iter, output_dir)
+
+    report(f"\n{table}\n")
+    report(f"Done in {(time.perf_counter() - start) / 60:.1f} minutes. In {output_dir}:")
+    report("  results.md, results.json   this table")
+    report("  detections.png             detections of the three models beside the ground truth")
+    report("  log.txt                    everything that Detectron2 logged")
+    report("  student/, cankd/           the two runs: model_final.pth, metrics.json, TensorBoard events")
+    return results
+
+
+def _train(config, resume):
+    return train(config, resume=resume, extra_hooks=(ProgressBar(),))
+
+
+def _once(config, folder, compute):
+    """Computes box metrics and keeps them. What an earlier call began with the same config is continued or returned."""
+    config_file, results_file = (os.path.join(folder, name) for name in ("config.yaml", "results.json"))
+    os.makedirs(folder, exist_ok=True)
+    before = _read(config_file)
+    LazyConfig.save(config, config_file)
+    begun = _read(config_file) == before
+    if begun and os.path.isfile(results_file):
+        return json.loads(_read(results_file))
+    if os.path.isfile(results_file):
+        os.remove(results_file)  # another config's
+    metrics = compute(resume=begun)["bbox"]
+    _save(metrics, results_file)
+    return metrics
+
+
+def _read(path):
+    if not os.path.isfile(path):
+        return None
+    with open(path) as f:
+        return f.read()
+
+
+def _save(contents, path):
+    with replace_file(path, "w") as f:
+        json.dump(contents, f, indent=2)
+
+
+@torch.no_grad()
+def _draw(student, distilled, records, path, images=4, scale=3.0):
+    """Draws the first few test images with three objects or more."""
+    models = {
+        STUDENT: _load(student.model, student.train.output_dir),
+        DISTILLED: _load(distilled.model.student, distilled.train.output_dir),
+        TEACHER: instantiate(distilled.model.teacher).model,
+    }
+    metadata = MetadataCatalog.get(student.dataloader.test.dataset.names)
+    mapper = instantiate(student.dataloader.test.mapper)
+    rows = []
+    for record in [r for r in records if len(r["annotations"]) >= 3][:images]:
+        image = read_image(record["file_name"], "RGB")
+        row = {}
+        for title, model in models.items():
+            found = model.eval()([mapper(record)])[0]["instances"]
+            row[title] = draw_detections(image, found, metadata, scale=scale)
+        row["ground truth"] = draw_annotations(image, record["annotations"], metadata, scale=scale)
+        rows.append(row)
+    save_grid(path, rows)
+
+
+def _load(model, run_dir):
+    model = instantiate(model)
+    load_all_weights(model, os.path.join(run_dir, "model_final.pth"), "student")
+    return model
+
+
+def _write(results, iterations, output_dir):
+    table = comparison_table(results, student=STUDENT, teacher=TEACHER)
+    share = gap_closed(*(results[title]["AP"] for title in (STUDENT, DISTILLED, TEACHER)))
+    contents = {"iterations": iterations, "results": results, "gap_closed": share}
+    _save(contents, os.path.join(output_dir, "results.json"))
+    with replace_file(os.path.join(output_dir, "results.md"), "w") as f:
+        f.write(f"Digit Scenes, {iterations} iterations, one seed; COCO box metrics on the val split.\n\n{table}\n")
+    return table

@@ -1,0 +1,1 @@
+from .predictions import draw_annotations, draw_detections, save_grid

@@ -1,0 +1,78 @@
+"""Detections drawn side by side (supplement, figures 4 and 5)."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from detectron2.data.catalog import Metadata
+from detectron2.structures import BoxMode, Instances
+from detectron2.utils.visualizer import Visualizer
+
+__all__ = ["draw_annotations", "draw_detections", "save_grid"]
+
+
+def draw_detections(
+    image: np.ndarray, instances: Instances, metadata: Metadata, *, score_threshold: float = 0.3, scale: float = 1.0
+) -> np.ndarray:
+    """Draws what a detector found.
+
+    Args:
+        image: RGB, ``(H, W, 3)``, uint8.
+        instances: with ``pred_boxes``, ``pred_classes`` and ``scores``, in the image's pixels.
+        metadata: names and colours of the classes.
+        score_threshold: lowest score that is drawn.
+        scale: of the result against the image.
+
+    Returns:
+        RGB, uint8, ``scale`` times as large.
+    """
+    found = instances.to("cpu")
+    found = found[found.scores >= score_threshold]
+    labels = [f"{metadata.thing_classes[c]} {s:.0%}" for c, s in zip(found.pred_classes, found.scores)]
+    return _draw(image, found.pred_boxes.tensor.numpy(), found.pred_classes.tolist(), labels, metadata, scale)
+
+
+def draw_annotations(
+    image: np.ndarray, annotations: Sequence[Mapping], metadata: Metadata, *, scale: float = 1.0
+) -> np.ndarray:
+    """Draws the ground truth.
+
+    Args:
+        image, metadata, scale: see :func:`draw_detections`.
+        annotations: in Detectron2's format.
+
+    Returns:
+        See :func:`draw_detections`.
+    """
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    classes = [a["category_id"] for a in annotations]
+    labels = [metadata.thing_classes[c] for c in classes]
+    return _draw(image, np.array(boxes).reshape(-1, 4), classes, labels, metadata, scale)
+
+
+def _draw(image, boxes, classes, labels, metadata, scale):
+    colors = [np.array(metadata.thing_colors[c]) / 255 for c in classes]
+    visualizer = Visualizer(image, metadata, scale=scale)
+    visualizer.overlay_instances(boxes=boxes, labels=labels, assigned_colors=colors, alpha=1.0)
+    return visualizer.get_output().get_image()
+
+
+def save_grid(path: str, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Saves pictures in a grid, one row an image, one titled column a model.
+
+    Args:
+        path: PNG file.
+        rows: maps from title to RGB picture, the same titles in each.
+    """
+    titles = list(rows[0])
+    height, width = rows[0][titles[0]].shape[:2]
+    size = (3 * len(titles), 3 * len(rows) * height / width + 0.3)
+    figure, axes = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
+    for row, axes_of_row in zip(rows, axes):
+        for title, axis in zip(titles, axes_of_row):
+            axis.imshow(row[title])
+            axis.set_axis_off()
+    for title, axis in zip(titles, axes[0]):
+        axis.set_title(title)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,130 @@
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from cankd.engine import DistillationCheckpointer, train
+from cankd.engine.files import replace_file
+from torch import nn
+
+from tests.tiny import detector, save_weights
+
+PLAIN_DETECTRON2 = """
+import sys
+sys.modules["cankd"] = None  # importing it fails from here on
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data.datasets import register_coco_instances
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
+from detectron2.evaluation import COCOEvaluator, inference_on_dataset
+
+config_file, checkpoint, json_file, images = sys.argv[1:]
+config = LazyConfig.load(config_file)
+model = instantiate(config.model.student)
+register_coco_instances("scenes", {}, json_file, images)
+checkpointer = DetectionCheckpointer(model)
+incompatible = []
+checkpointer._log_incompatible_keys = incompatible.append
+checkpointer.load(checkpoint)
+assert not any(incompatible[0]), incompatible
+loader = build_detection_test_loader(
+    dataset=get_detection_dataset_dicts("scenes", filter_empty=False), mapper=instantiate(config.dataloader.test.mapper)
+)
+results = inference_on_dataset(model.eval(), loader, COCOEvaluator("scenes", ("bbox",)))
+print("AP", results["bbox"]["AP"])
+"""
+
+
+def test_result_is_a_plain_detectron2_checkpoint(quick_config, tiny_scenes):
+    from detectron2.config import LazyConfig
+    from detectron2.data import MetadataCatalog
+
+    config = quick_config("DigitScenes/retinanet_R10_from_R18_inherit.py", max_iter=2)
+    results = train(config)
+    folder = pathlib.Path(config.train.output_dir)
+    LazyConfig.save(config, str(folder / "config.yaml"))
+    metadata = MetadataCatalog.get(tiny_scenes[1])
+    arguments = [folder / "config.yaml", folder / "model_final.pth", metadata.json_file, metadata.image_root]
+    output = subprocess.run(
+        [sys.executable, "-c", PLAIN_DETECTRON2, *map(str, arguments)], capture_output=True, text=True
+    )
+    assert output.returncode == 0, output.stderr
+    assert float(output.stdout.split("AP ")[-1]) == pytest.approx(results["bbox"]["AP"])
+
+
+def test_a_failed_save_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    checkpointer = DistillationCheckpointer(nn.Linear(2, 2), str(tmp_path))
+    checkpointer.save("model_0")
+    before = (tmp_path / "model_0.pth").read_bytes()
+
+    def fail(contents, f):
+        f.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", fail)
+    for name in ("model_0", "model_1"):
+        with pytest.raises(OSError, match="no space left"):
+            checkpointer.save(name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0.pth"]
+    assert (tmp_path / "model_0.pth").read_bytes() == before
+    assert (tmp_path / "last_checkpoint").read_text() == "model_0.pth"
+
+
+def test_replace_file_keeps_what_was_there(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replace_file(str(path), "w") as f:
+        f.write("half of the n")
+        raise RuntimeError
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    with replace_file(str(path), "w") as f:
+        f.write("new")
+    assert path.read_text() == "new" and len(list(tmp_path.iterdir())) == 1
+
+
+def start(model, path):
+    checkpointer = DistillationCheckpointer(model)
+    checkpointer.resume_or_load(str(path), resume=False)
+    return checkpointer.report
+
+
+def test_other_classes_start_afresh_and_another_backbone_does_not(tmp_path):
+    path = save_weights(detector("retinanet"), tmp_path / "start.pth")
+    model = detector("retinanet")
+    model.head.cls_score = nn.Conv2d(64, 27, 3, padding=1)
+    report = start(model, path)
+    assert [name for name, _, _ in report.reshaped] == ["head.cls_score.weight", "head.cls_score.bias"]
+    assert not report.missing and "backbone.fpn_lateral3.weight" in report.loaded
+
+    with pytest.raises(ValueError, match="another architecture .* its backbone does not fit, .*bottom_up.stem"):
+        start(detector("retinanet", width=24), path)
+    with pytest.raises(ValueError, match=r"some weights are missing; .*\?matching_heuristics=True"):
+        start(detector("faster_rcnn"), path)
+    assert start(detector("faster_rcnn"), f"{path}?matching_heuristics=True").missing
+    torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "stranger.pth")
+    with pytest.raises(ValueError, match="none of its keys is one of the model's"):
+        start(model, tmp_path / "stranger.pth")
+
+
+def test_pretrained_backbone_has_to_fit_whole(tmp_path):
+    backbone = {k: v for k, v in detector("retinanet").backbone.bottom_up.state_dict().items()}
+    path = tmp_path / "R10.pth"
+    torch.save({"model": backbone, "matching_heuristics": True}, path)
+    model = detector("retinanet")
+    start(model, path)
+    assert torch.equal(model.backbone.bottom_up.stem.conv1.weight, backbone["stem.conv1.weight"])
+    del backbone["res4.0.conv1.weight"]
+    torch.save({"model": backbone, "matching_heuristics": True}, path)
+    with pytest.raises(ValueError, match="its backbone does not fit, beginning with .*res4.0.conv1.weight"):
+        start(model, path)
+
+
+def test_resume_refuses_another_run(tmp_path):
+    student, head = detector("retinanet"), nn.Linear(2, 2)
+    DistillationCheckpointer(student, str(tmp_path), distillation_head=head).save("model_0")
+    with pytest.raises(ValueError, match="another distillation head"):
+        DistillationCheckpointer(student, str(tmp_path), distillation_head=nn.Linear(3, 2)).resume_or_load("")
+    with pytest.raises(ValueError, match="another student"):
+        DistillationCheckpointer(detector("faster_rcnn"), str(tmp_path), distillation_head=head).resume_or_load("")
+    DistillationCheckpointer(student, str(tmp_path), distillation_head=head).resume_or_load("")

@@ -1,0 +1,79 @@
+import pytest
+from cankd import model_zoo
+from cankd.engine import load_config
+from cankd.modeling import Distiller
+
+CANKD = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18.py")
+
+
+def test_applies_overrides():
+    config = load_config(CANKD, ["train.max_iter=7", "model.head.weight=2.5", "model.student.test_nms_thresh=0.4"])
+    assert (config.train.max_iter, config.model.head.weight) == (7, 2.5)
+    assert config.model.student.test_nms_thresh == 0.4  # a new argument of a lazy call
+
+
+def test_plain_detectron2_configs_get_the_options_they_lack(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_text(
+        "from detectron2 import model_zoo\n"
+        "_config = model_zoo.get_config('COCO-Detection/retinanet_R_50_FPN_1x.py')\n"
+        "model, train, dataloader = _config.model, _config.train, _config.dataloader\n"
+    )
+    config = load_config(str(path))
+    assert config.train.inherit == [] and config.train.max_iter == 90000 and config.train.device == "cuda"
+
+
+def test_a_config_anywhere_reaches_ours(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from cankd import model_zoo\n"
+        "_config = model_zoo.get_config('DigitScenes/retinanet_R10_from_R18.py')\n"
+        "model, train, dataloader = _config.model, _config.train, _config.dataloader\n"
+        "model.head.weight = 1.0\n"
+    )
+    assert load_config(str(path)).model._target_ in (Distiller, "cankd.modeling.distiller.Distiller")
+
+
+@pytest.mark.parametrize(
+    "contents, message",
+    [
+        (None, "there is no config file .*broken.py: give one by --config-file"),
+        ("model = dict(\n", "broken.py fails with SyntaxError"),
+        ("model = undefined\n", "broken.py fails with NameError: name 'undefined' is not defined"),
+        ("from .absent import model\n", "broken.py fails with ImportError: .*absent.py does not exist"),
+        ("model = {}\n", "defines no dataloader and no train"),
+    ],
+)
+def test_refuses_files(tmp_path, contents, message):
+    path = tmp_path / "broken.py"
+    if contents is not None:
+        path.write_text(contents)
+    with pytest.raises(ValueError, match=message):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("train.max_itr=5", "no 'train.max_itr'; train has .*did you mean 'max_iter'"),
+        ("trian.max_iter=5", "no 'trian', which the override 'trian.max_iter=5' would change"),
+        ("train.max_iter", "'train.max_iter' is no override: write key=value"),
+        ("train.max_iter=[", "cannot be applied"),
+    ],
+)
+def test_refuses_overrides(override, message):
+    with pytest.raises(ValueError, match=message):
+        load_config(CANKD, [override])
+
+
+def test_another_batch_size_scales_rate_and_schedule():
+    path = model_zoo.get_config_file("COCO-Detection/retinanet_R50_from_R101.py")
+    recipe = load_config(path)
+    assert (recipe.optimizer.lr, recipe.train.max_iter, recipe.train.eval_period) == (0.005, 703608, 29317)
+    override = "dataloader.train.total_batch_size=16"
+    scaled = load_config(path, [override, "train.distillation.stop_iter=1000"])
+    assert scaled.optimizer.lr == pytest.approx(0.02)
+    assert (scaled.train.max_iter, scaled.train.eval_period, scaled.train.checkpointer.period) == (175902, 7329, 7329)
+    assert scaled.train.distillation == {"warmup_iters": 0, "stop_iter": 250}
+    unscaled = load_config(path, [override, "train.reference_batch_size=0"])
+    assert (unscaled.optimizer.lr, unscaled.train.max_iter) == (0.005, 703608)

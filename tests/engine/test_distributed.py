@@ -1,0 +1,128 @@
+"""Two processes on the CPU."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cankd.engine import DistillationTrainer, load_config, train
+from cankd.modeling import CanKDHead, Distiller, Teacher
+from detectron2.config import LazyConfig
+from detectron2.engine import HookBase, create_ddp_model, launch
+from detectron2.layers import ShapeSpec
+from detectron2.utils import comm
+from torch import nn
+
+
+class Backbone(nn.Module):
+    size_divisibility = 0
+    padding_constraints = {}
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        return {"c1": self.conv(x)}
+
+    def output_shape(self):
+        return {"c1": ShapeSpec(channels=4, stride=2)}
+
+
+class Toy(nn.Module):
+    """A model without norms whose loss is a mean over images."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = Backbone()
+        self.register_buffer("pixel_mean", torch.zeros(3, 1, 1, dtype=torch.double), False)
+        self.register_buffer("pixel_std", torch.ones(3, 1, 1, dtype=torch.double), False)
+
+    def forward(self, batched_inputs):
+        images = torch.stack([record["image"] for record in batched_inputs])
+        return {"loss_toy": F.mse_loss(self.backbone(images)["c1"].mean(1), images[:, 0, ::2, ::2])}
+
+
+def train_toy(folder, scale):
+    torch.manual_seed(0)
+    teacher = Toy().double()
+    torch.save({"model": teacher.state_dict()}, folder / "teacher.pth")
+    model = Distiller(
+        student=Toy().double(),
+        teacher=Teacher(model=teacher, weights=str(folder / "teacher.pth")),
+        head=CanKDHead(levels=["c1"], in_channels=4, norm="").double(),
+    )
+    torch.nn.init.normal_(model.head.non_local["c1"].out.weight)
+    model.distillation_scale = scale
+    images = torch.randn(3, 4, 3, 12, 12, dtype=torch.double)
+    share = slice(comm.get_rank(), None, comm.get_world_size())
+    batches = [[{"image": image, "image_id": i} for i, image in enumerate(step[share])] for step in images]
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    DistillationTrainer(create_ddp_model(model, device_ids=None), batches, optimizer).train(0, 3)
+    if comm.is_main_process():
+        state = {**model.student.state_dict(), **model.head.state_dict()}
+        torch.save(state, folder / f"after_{comm.get_world_size()}.pth")
+
+
+def run_in_two_processes(function, *args):
+    launch(function, 2, dist_url="auto", args=args)
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0])
+def test_two_processes_equal_one(tmp_path, scale):
+    train_toy(tmp_path, scale)
+    run_in_two_processes(train_toy, tmp_path, scale)
+    one, two = torch.load(tmp_path / "after_1.pth"), torch.load(tmp_path / "after_2.pth")
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-10, atol=1e-12, msg=lambda m: f"{name}: {m}")
+
+
+class CompareRanks(HookBase):
+    """Writes, after each step, whether all ranks hold the same parameters."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def after_step(self):
+        parameters = [p for p in self.trainer.model.parameters() if p.requires_grad]
+        flat = torch.cat([p.detach().flatten() for p in parameters])
+        gathered = [torch.empty_like(flat) for _ in range(comm.get_world_size())]
+        torch.distributed.all_gather(gathered, flat)
+        if comm.is_main_process():
+            scale = self.trainer.storage.history("distillation_scale").latest()
+            with open(self.path, "a") as f:
+                f.write(json.dumps([scale, all(torch.equal(flat, other) for other in gathered)]) + "\n")
+
+
+def train_retinanet(config_file, datasets, path):
+    from cankd.data import DigitScenes, register_digit_scenes
+
+    for (name, images), split in zip(datasets.items(), ("train", "val")):
+        register_digit_scenes(name, DigitScenes(split=split, num_images=images))
+    train(load_config(config_file), extra_hooks=(CompareRanks(path),))
+
+
+def test_ranks_hold_identical_weights_warming_up_distilling_and_stopped(
+    quick_config, tiny_scenes, tmp_path, monkeypatch
+):
+    from detectron2.data import MetadataCatalog
+
+    root = MetadataCatalog.get(tiny_scenes[0]).json_file.split("/tiny_scenes_train")[0]
+    monkeypatch.setenv("DETECTRON2_DATASETS", root)
+    config = quick_config("DigitScenes/retinanet_R10_from_R18.py", max_iter=6)
+    config.train.distillation.update(warmup_iters=2, stop_iter=4)
+    config.train.inherit = ["head.*"]
+    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    datasets = dict(zip(tiny_scenes, (24, 6)))
+    run_in_two_processes(train_retinanet, str(tmp_path / "config.yaml"), datasets, str(tmp_path / "ranks.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "ranks.jsonl").read_text().splitlines()]
+    assert [scale for scale, _ in lines] == [0, 0.5, 1, 1, 0, 0]
+    assert all(same for _, same in lines)
+    assert (tmp_path / "run" / "model_final.pth").exists()

@@ -1,0 +1,209 @@
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from cankd.engine import DistillationTrainer, build_model, evaluate, student_of, train
+from detectron2.config import instantiate
+from detectron2.engine import HookBase, SimpleTrainer, hooks
+from detectron2.utils.env import seed_all_rng
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.tiny import batch, distiller
+
+BASELINE = "DigitScenes/retinanet_R10.py"
+CANKD = "DigitScenes/retinanet_R10_from_R18.py"
+INHERIT = "DigitScenes/retinanet_R10_from_R18_inherit.py"
+
+
+def weights(path, entry="model"):
+    return torch.load(pathlib.Path(path) / "model_final.pth", weights_only=True)[entry]
+
+
+def metrics(config):
+    """Returns the lines of metrics.json that belong to training iterations."""
+    with open(pathlib.Path(config.train.output_dir) / "metrics.json") as f:
+        return [line for line in map(json.loads, f) if "total_loss" in line]
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        assert torch.equal(found[name], expected[name]), name
+
+
+def train_by_detectron2(config, model_config):
+    """What Detectron2's own lazyconfig_train_net.py does, without its output."""
+    seed_all_rng(config.train.seed)
+    model = instantiate(model_config)
+    config.optimizer.params.model = model
+    optimizer = instantiate(config.optimizer)
+    trainer = SimpleTrainer(model, instantiate(config.dataloader.train), optimizer)
+    trainer.register_hooks([hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier))])
+    trainer.train(0, config.train.max_iter)
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+def test_without_distillation_weights_are_detectron2s_bit_for_bit(quick_config, detector):
+    def config():
+        config = quick_config(f"DigitScenes/{detector}_R10_from_R18.py", clip_gradients={"max_norm": None})
+        config.model.teacher.weights = "cankd://DigitScenes/" + f"{detector}_R18.pth"
+        return config
+
+    reference = config()
+    expected = train_by_detectron2(reference, reference.model.student)
+    silent = config()
+    silent.model.head.weight = 0.0
+    train(silent)
+    assert_same(weights(silent.train.output_dir), expected)
+
+
+def test_student_and_batches_are_the_baselines(quick_config, tmp_path):
+    runs = []
+    for name in (BASELINE, CANKD):
+        config = quick_config(name, output_dir=str(tmp_path / pathlib.Path(name).stem))
+        train(config)
+        runs.append(metrics(config))
+    baseline, distilled = runs
+    assert len(baseline) == len(distilled) == 4
+    assert baseline[0]["loss_cls"] == distilled[0]["loss_cls"]
+    assert baseline[3]["loss_cls"] != distilled[3]["loss_cls"]
+    # Depends on the annotations alone, so it tells one batch from another.
+    positives = [[line["num_pos_anchors"] for line in run] for run in runs]
+    assert positives[0] == positives[1] and len(set(positives[0])) > 1
+
+
+def test_building_head_and_teacher_leaves_the_random_numbers_alone(quick_config):
+    states = []
+    for name in (BASELINE, CANKD):
+        seed_all_rng(3)
+        model = build_model(quick_config(name))
+        states.append((student_of(model).state_dict(), torch.rand(1), np.random.rand()))
+    assert_same(states[0][0], states[1][0])
+    assert states[0][1:] == states[1][1:]
+
+
+def test_logs_losses_scale_and_correlation(quick_config):
+    config = quick_config(CANKD, distillation={"warmup_iters": 2, "stop_iter": 3})
+    config.model.correlation_period = 1
+    train(config)
+    lines = metrics(config)
+    assert [line["distillation_scale"] for line in lines] == [0, 0.5, 1, 0]
+    for name in ("loss_cankd_p3", "loss_cankd_p4", "loss_cankd_p5"):
+        values = [line[name] for line in lines]
+        assert values[0] == 0 and values[1] > 0  # later lines are medians
+    assert -1 <= lines[1]["[metric]correlation_p4"] <= 1
+    log = EventAccumulator(config.train.output_dir).Reload()
+    assert {"loss_cankd_p3", "[metric]correlation_p3", "distillation_scale"} <= set(log.Tags()["scalars"])
+
+
+class StopAfter(HookBase):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_step(self):
+        if self.trainer.iter == self.iteration:
+            raise InterruptedError
+
+
+def test_resumed_run_equals_an_uninterrupted_one(quick_config, tmp_path, monkeypatch):
+    """Given the same batches: Detectron2's samplers start afresh on resume."""
+    batches = [batch(size=96, seed=i) for i in range(4)]
+
+    def run(folder, first=0, **arguments):
+        monkeypatch.setattr("cankd.engine.training._build_train_loader", lambda loader, student: batches[first:])
+        output_dir = str(tmp_path / folder)
+        train(quick_config(CANKD, output_dir=output_dir, checkpointer={"period": 2, "max_to_keep": 5}), **arguments)
+
+    run("whole")
+    with pytest.raises(InterruptedError):
+        run("broken", extra_hooks=(StopAfter(2),))
+    run("broken", first=2, resume=True)  # the last checkpoint is that of iteration 1
+    for entry in ("model", "distillation_head"):
+        assert_same(weights(tmp_path / "broken", entry), weights(tmp_path / "whole", entry))
+
+
+def test_inheritance_starts_from_the_teacher_but_not_again_on_resume(quick_config):
+    config = quick_config(INHERIT, max_iter=1, checkpointer={"period": 1, "max_to_keep": 5})
+    config.optimizer.lr = 0.0
+    train(config)
+    found = weights(config.train.output_dir)
+    teacher = instantiate(config.model.teacher).model.state_dict()
+    assert torch.equal(found["head.cls_score.weight"], teacher["head.cls_score.weight"])
+    assert torch.equal(found["backbone.fpn_output3.weight"], teacher["backbone.fpn_output3.weight"])
+
+    path = pathlib.Path(config.train.output_dir) / "model_final.pth"
+    contents = torch.load(path, weights_only=True)
+    contents["model"]["head.cls_score.weight"].zero_()
+    torch.save(contents, path)
+    config.train.max_iter = 2
+    train(config, resume=True)
+    assert not weights(config.train.output_dir)["head.cls_score.weight"].any()
+
+
+def test_evaluates_student_and_teacher(quick_config):
+    config = quick_config(CANKD, max_iter=1)
+    results = train(config)
+    config.train.init_checkpoint = str(pathlib.Path(config.train.output_dir) / "model_final.pth")
+    np.testing.assert_equal(evaluate(config)["bbox"], results["bbox"])  # NaN, where undefined, equals NaN
+    assert evaluate(config, role="teacher")["bbox"]["AP"] > 20
+    with pytest.raises(ValueError, match="needs a config with a teacher"):
+        evaluate(quick_config(BASELINE), role="teacher")
+    config.train.init_checkpoint = ""
+    with pytest.raises(ValueError, match=r"student \(train.init_checkpoint\) has no weights"):
+        evaluate(config)
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])
+def test_mixed_precision_trains_on_the_cpu(tmp_path, precision):
+    model = distiller(tmp_path)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+    trainer = DistillationTrainer(model, [batch(seed=0), batch(seed=1)], optimizer, precision=precision)
+    used = []
+    model.student.backbone.register_forward_hook(lambda m, inputs, outputs: used.append(outputs["p3"].dtype))
+    before = model.student.head.cls_score.weight.clone()
+    trainer.train(0, 2)
+    assert used == [precision or torch.float32] * 2
+    assert not torch.equal(before, model.student.head.cls_score.weight)
+    assert ("grad_scaler" in trainer.state_dict()) == (precision == torch.float16)
+
+
+def test_gradients_are_unscaled_before_hooks_see_them(tmp_path):
+    class Norm(HookBase):
+        def after_backward(self):
+            self.norm = self.trainer.model.student.head.cls_score.weight.grad.norm()
+
+    norms = []
+    for precision in (None, torch.float16):
+        model = distiller(tmp_path)
+        torch.manual_seed(1)
+        for parameter in model.student.parameters():
+            torch.nn.init.normal_(parameter, std=0.02)
+        optimizer = torch.optim.SGD(model.student.parameters(), lr=0.0)
+        trainer = DistillationTrainer(model, [batch()], optimizer, precision=precision)
+        hook = Norm()
+        trainer.register_hooks([hook])
+        trainer.train(0, 1)
+        norms.append(hook.norm.item())
+    assert norms[1] == pytest.approx(norms[0], rel=0.1)
+
+
+def test_nan_names_iteration_level_and_images(quick_config):
+    class Poison(HookBase):
+        def before_step(self):
+            if self.trainer.iter == 2:
+                self.trainer.model.head.non_local["p4"].theta.weight.data.fill_(float("nan"))
+
+    config = quick_config(CANKD, checkpointer={"period": 1, "max_to_keep": 9})
+    with pytest.raises(FloatingPointError) as error:
+        train(config, extra_hooks=(Poison(),))
+    message = str(error.value)
+    assert message.startswith("loss_cankd_p4 became infinite or NaN at iteration 2 (images [")
+    folder = pathlib.Path(config.train.output_dir)
+    assert (folder / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert all(
+        v.isfinite().all() for v in torch.load(folder / "model_0000001.pth", weights_only=True)["model"].values()
+    )
+    assert not list(folder.glob("*0002*")) and not list(folder.glob("*unfinished"))

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+from cankd.evaluation import FastCOCOEvaluator
+from detectron2.data import DatasetCatalog
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Boxes, BoxMode, Instances
+
+
+def predictions(records, generator):
+    """Returns guesses around the truth: displaced boxes and masks, some of a wrong class, and false alarms."""
+    for record in records:
+        boxes, classes = [], []
+        for annotation in record["annotations"]:
+            box = BoxMode.convert(annotation["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS)
+            for _ in range(3):
+                boxes.append(np.array(box) + generator.normal(0, 3, 4))
+                classes.append(annotation["category_id"] if generator.random() < 0.7 else generator.integers(10))
+        found = Instances((160, 160))
+        found.pred_boxes = Boxes(torch.tensor(np.array(boxes)))
+        found.pred_classes = torch.tensor(np.array(classes))
+        found.scores = torch.tensor(generator.random(len(boxes)))
+        masks = torch.zeros(len(boxes), 160, 160, dtype=torch.bool)
+        for mask, (x0, y0, x1, y1) in zip(masks, np.array(boxes).clip(0, 160).astype(int)):
+            mask[y0:y1, x0:x1] = True
+        found.pred_masks = masks
+        yield {"image_id": record["image_id"]}, {"instances": found}
+
+
+@pytest.mark.parametrize("tasks", [("bbox",), ("bbox", "segm"), None])
+def test_equals_pycocotools(tiny_scenes, tasks):
+    records = DatasetCatalog.get(tiny_scenes[0])
+    results = []
+    for evaluator in (
+        FastCOCOEvaluator(tiny_scenes[0], tasks),
+        COCOEvaluator(tiny_scenes[0], tasks, use_fast_impl=False),
+    ):
+        evaluator.reset()
+        for inputs, outputs in predictions(records, np.random.default_rng(0)):
+            evaluator.process([inputs], [outputs])
+        results.append(evaluator.evaluate())
+    found, expected = results
+    assert set(found) == set(tasks or ("bbox", "segm"))
+    assert found["bbox"]["AP50"] > 10
+    for task in expected:
+        assert found[task].keys() == expected[task].keys()
+        for name, value in expected[task].items():
+            assert found[task][name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+def test_no_predictions_give_nan(tiny_scenes):
+    evaluator = FastCOCOEvaluator(tiny_scenes[1], ("bbox",))
+    evaluator.reset()
+    empty = Instances(
+        (160, 160), pred_boxes=Boxes(torch.zeros(0, 4)), scores=torch.zeros(0), pred_classes=torch.zeros(0)
+    )
+    evaluator.process([{"image_id": 0}], [{"instances": empty}])
+    assert np.isnan(evaluator.evaluate()["bbox"]["AP"])
+
+
+def test_refuses_keypoints(tiny_scenes):
+    with pytest.raises(ValueError, match="FastCOCOEvaluator knows bbox and segm"):
+        FastCOCOEvaluator(tiny_scenes[1], ("keypoints",))

@@ -1,0 +1,131 @@
+import pytest
+import torch
+from cankd.modeling import CanKDHead, Distiller
+from detectron2.config import instantiate
+from detectron2.utils.events import EventStorage
+
+from tests.tiny import DETECTORS, batch, detector, detector_config, distiller, teacher
+
+NAMES = {"loss_cankd_p3", "loss_cankd_p4", "loss_cankd_p5"}
+
+
+@pytest.mark.parametrize("student", DETECTORS)
+@pytest.mark.parametrize("teacher_kind", DETECTORS)
+def test_every_pairing_trains_student_and_head_but_not_the_teacher(tmp_path, student, teacher_kind):
+    model = distiller(tmp_path, student, teacher_kind).train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    before = {name: value.clone() for name, value in model.teacher.state_dict().items()}
+    for step in range(2):
+        with EventStorage(step):
+            losses = model(batch(seed=step))
+        assert NAMES < losses.keys() and all(loss.isfinite() for loss in losses.values())
+        optimizer.zero_grad()
+        sum(losses.values()).backward()
+        optimizer.step()
+    assert all(p.grad is None for p in model.teacher.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.teacher.state_dict().items())
+    assert all(p.grad is not None for p in model.student.backbone.parameters())
+    # Since the first step the attention's output counts, and with it whatever leads there.
+    assert all(p.grad is not None and p.grad.any() for n, p in model.head.named_parameters() if n.endswith("weight"))
+
+
+def test_loss_is_the_heads_on_the_students_own_features(tmp_path):
+    """One forward pass of the student: what its losses come from is what is compared."""
+    model = distiller(tmp_path).train()
+    calls = []
+    model.student.backbone.register_forward_hook(lambda module, inputs, outputs: calls.append(outputs))
+    with EventStorage():
+        model.distillation_scale = 0.25
+        losses = model(batch())
+    (features,) = calls
+    teacher_features = model.teacher(batch(), ["p3", "p4", "p5"], "BGR")
+    expected = model.head({k: features[k] for k in teacher_features}, teacher_features)
+    for name in NAMES:
+        torch.testing.assert_close(losses[name], 0.25 * expected[name])
+
+
+def test_task_losses_and_their_gradients_are_untouched(tmp_path):
+    model = distiller(tmp_path).train()
+    model.head.weight = 0.0
+    alone = detector("retinanet")
+    alone.load_state_dict(model.student.state_dict())
+    with EventStorage():
+        found, expected = model(batch()), alone(batch())
+    assert found.keys() - NAMES == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    sum(found.values()).backward()
+    sum(expected.values()).backward()
+    for (name, p), q in zip(model.student.named_parameters(), alone.parameters()):
+        assert torch.equal(p.grad, q.grad), name
+    assert all(p.grad is None for p in model.head.parameters())
+
+
+@pytest.mark.parametrize("scale, weight", [(0.0, 5.0), (1.0, 0.0)])
+def test_neither_teacher_nor_head_runs_at_scale_zero(tmp_path, scale, weight):
+    model = distiller(tmp_path).train()
+    model.distillation_scale, model.head.weight = scale, weight
+    for part in (model.teacher, model.head):
+        part.register_forward_hook(lambda *_: pytest.fail("it ran"))
+    with EventStorage():
+        losses = model(batch())
+    assert all(losses[name] == 0 for name in NAMES)
+
+
+def test_in_evaluation_it_is_the_student(tmp_path):
+    model = distiller(tmp_path).eval()
+    model.teacher.register_forward_hook(lambda *_: pytest.fail("the teacher ran"))
+    found, expected = model(batch()), model.student(batch())
+    for a, b in zip(found, expected):
+        assert torch.equal(a["instances"].scores, b["instances"].scores)
+
+
+def test_adapts_channels_on_the_students_side(tmp_path):
+    config = detector_config("retinanet")
+    config.backbone.out_channels = 32
+    config.head.input_shape = [{**shape, "channels": 32} for shape in config.head.input_shape]
+    head = CanKDHead(levels=["p3", "p5"], in_channels=64, pool_size=1)
+    model = Distiller(student=instantiate(config), teacher=teacher(tmp_path), head=head).train()
+    assert head.adapters["p3"].weight.shape == head.adapters["p5"].weight.shape == (64, 32, 1, 1)
+    with EventStorage():
+        losses = model(batch())
+    sum(losses.values()).backward()
+    assert head.adapters["p3"].weight.grad.any()
+
+
+def test_mapped_levels_of_other_strides_are_resized(tmp_path):
+    model = distiller(tmp_path, head=CanKDHead(levels=["p4"], in_channels=64), levels={"p4": "p3"}).train()
+    sizes = []
+    model.head.register_forward_hook(lambda m, inputs, out: sizes.extend(x["p4"].shape[2:] for x in inputs))
+    with EventStorage():
+        model(batch(size=96))
+    assert sizes == [(12, 12), (12, 12)]
+
+
+def test_crops_maps_that_padding_made_unequal(tmp_path):
+    config = detector_config("retinanet")
+    config.backbone.square_pad = 160
+    model = Distiller(
+        student=instantiate(config),
+        teacher=teacher(tmp_path),
+        head=CanKDHead(levels=["p3"], in_channels=64),
+    ).train()
+    sizes = []
+    model.head.register_forward_hook(lambda m, inputs, out: sizes.extend(x["p3"].shape[2:] for x in inputs))
+    with EventStorage():
+        model(batch(size=90))
+    assert sizes == [(12, 12), (12, 12)]
+
+
+def test_says_which_channels_the_head_should_have(tmp_path):
+    with pytest.raises(ValueError, match="head.in_channels is 256, but the teacher's level 'p3' has 64"):
+        distiller(tmp_path, head=CanKDHead(levels=["p3"], in_channels=256))
+
+
+def test_logs_correlations_periodically(tmp_path):
+    model = distiller(tmp_path, correlation_period=2).train()
+    with EventStorage() as storage:
+        for storage.iter in range(3):
+            model(batch())
+    history = storage.history("[metric]correlation_p3").values()
+    assert [iteration for _, iteration in history] == [1]
+    assert -1 <= history[0][0] <= 1

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from cankd.modeling import inherit_weights
+from detectron2.config import instantiate
+
+from tests.tiny import detector, detector_config
+
+
+def state(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_copies_what_matches_and_nothing_else():
+    student, teacher = detector("retinanet"), detector("retinanet", width=24)
+    before, source = state(student), teacher.state_dict()
+    copied = inherit_weights(student, teacher, ["backbone.fpn_output*", "head.*"])
+    assert "head.cls_score.weight" in copied and "backbone.fpn_output5.bias" in copied
+    for name, value in student.state_dict().items():
+        expected = source[name] if name.startswith(("backbone.fpn_output", "head.")) else before[name]
+        assert torch.equal(value, expected), name
+        assert (name in copied) == name.startswith(("backbone.fpn_output", "head."))
+
+
+@pytest.mark.parametrize(
+    "patterns, message",
+    [
+        (["head.*", "neck.*"], "'neck.*', which matches nothing in the student. Its parts are: .*backbone.fpn_output3"),
+        (["head.*", "backbone.fpn_*"], r"lateral3.weight: \(64, 32, 1, 1\) in the student, \(64, 48, 1, 1\) in the"),
+    ],
+)
+def test_refuses_and_changes_nothing(patterns, message):
+    student, teacher = detector("retinanet"), detector("retinanet", width=24)
+    before = state(student)
+    with pytest.raises(ValueError, match=message):
+        inherit_weights(student, teacher, patterns)
+    assert all(torch.equal(value, before[name]) for name, value in student.state_dict().items())
+
+
+def test_refuses_other_classes_and_other_architectures():
+    config = detector_config("retinanet")
+    config.num_classes = 3
+    with pytest.raises(ValueError, match=r"another number of classes.*\n.*head.cls_score.bias: \(27,\).*\(90,\)"):
+        inherit_weights(instantiate(config), detector("retinanet"), ["head.*"])
+    with pytest.raises(ValueError, match="head.cls_score.bias: absent from the teacher"):
+        inherit_weights(detector("retinanet"), detector("faster_rcnn"), ["head.*"])

@@ -1,0 +1,110 @@
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from cankd.modeling import Teacher
+from detectron2.config import instantiate
+
+from tests.tiny import batch, detector, detector_config, save_weights, teacher
+
+LEVELS = ["p3", "p4", "p5"]
+
+
+def test_loads_freezes_and_stays_in_evaluation_mode(tmp_path):
+    model = detector("retinanet")
+    found = Teacher(model=detector("retinanet"), weights=save_weights(model, tmp_path / "teacher.pth"))
+    for name, value in model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], value)
+    assert not any(p.requires_grad for p in found.parameters())
+    found.train()
+    assert not any(module.training for module in found.modules())
+    before = {name: value.clone() for name, value in found.state_dict().items()}
+    features = found(batch(), LEVELS, "BGR")
+    assert features.keys() == set(LEVELS) and not any(f.requires_grad for f in features.values())
+    assert all(torch.equal(value, before[name]) for name, value in found.state_dict().items())
+
+
+def test_never_runs_its_head(tmp_path):
+    found = teacher(tmp_path)
+    found.model.head.register_forward_hook(lambda *_: pytest.fail("the teacher's head ran"))
+    found(batch(), LEVELS, "BGR")
+
+
+def test_prepares_images_as_its_own_model_does(tmp_path):
+    config = detector_config("retinanet")
+    config.update(pixel_mean=[123.0, 116.0, 103.0], pixel_std=[58.0, 57.0, 56.0], input_format="RGB")
+    model = instantiate(config).eval()
+    found = Teacher(model=model, weights=save_weights(model, tmp_path / "teacher.pth"))
+    bgr = batch(size=90)  # padded to the pyramid's 32
+    rgb = [{**record, "image": record["image"].flip(0)} for record in bgr]
+    expected = model.backbone(model.preprocess_image(rgb).tensor)
+    for level in LEVELS:
+        assert torch.equal(found(bgr, LEVELS, "BGR")[level], expected[level])
+        assert torch.equal(found(rgb, LEVELS, "RGB")[level], expected[level])
+
+
+def test_input_format_can_be_said_where_the_model_does_not(tmp_path):
+    model = detector("retinanet")
+    del model.input_format
+    weights = save_weights(model, tmp_path / "teacher.pth")
+    silent, told = Teacher(model=model, weights=weights), Teacher(model=model, weights=weights, input_format="RGB")
+    flipped = [{**record, "image": record["image"].flip(0)} for record in batch()]
+    assert torch.equal(told(batch(), ["p3"], "BGR")["p3"], silent(flipped, ["p3"], "BGR")["p3"])
+
+
+def test_needs_weights():
+    with pytest.raises(ValueError, match="the teacher has no weights"):
+        Teacher(model=detector("retinanet"), weights="")
+
+
+def test_refuses_a_missing_file(tmp_path):
+    with pytest.raises(ValueError, match="there is no checkpoint .*absent.pth"):
+        Teacher(model=detector("retinanet"), weights=str(tmp_path / "absent.pth"))
+
+
+@pytest.mark.parametrize("size", [0, 100, -100])
+@pytest.mark.parametrize("name", ["teacher.pth", "teacher.pkl"])
+def test_refuses_a_truncated_file(tmp_path, name, size):
+    path = tmp_path / name
+    if name.endswith("pkl"):
+        path.write_bytes(pickle.dumps({"model": {"weight": np.zeros(1000)}, "__author__": "zoo"}))
+    else:
+        save_weights(detector("retinanet"), path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=f"{name} .* cannot be read as a checkpoint; it may be truncated"):
+        Teacher(model=detector("retinanet"), weights=str(path))
+
+
+@pytest.mark.parametrize("name", ["teacher.pth", "teacher.pkl"])
+def test_runs_no_code_from_a_file(tmp_path, name):
+    class Exploit:
+        def __reduce__(self):
+            return (tmp_path.joinpath("written").write_text, ("code ran",))
+
+    contents = {"model": {"weight": Exploit()}}
+    path = tmp_path / name
+    if name.endswith("pkl"):
+        path.write_bytes(pickle.dumps(contents))
+    else:
+        torch.save(contents, path)
+    with pytest.raises(ValueError, match="cannot be read as a checkpoint"):
+        Teacher(model=detector("retinanet"), weights=str(path))
+    assert not (tmp_path / "written").exists()
+
+
+def test_refuses_another_architecture(tmp_path):
+    weights = save_weights(detector("faster_rcnn"), tmp_path / "faster_rcnn.pth")
+    with pytest.raises(ValueError, match=r"not a checkpoint of this .*\(head.cls_subnet.0.weight, .*\) missing"):
+        Teacher(model=detector("retinanet"), weights=weights)
+    weights = save_weights(detector("retinanet", width=24), tmp_path / "wide.pth")
+    with pytest.raises(ValueError, match=r"conv1.weight: \(24, 3, 7, 7\) in the file, \(16, 3, 7, 7\) in the model"):
+        Teacher(model=detector("retinanet"), weights=weights)
+
+
+def test_reads_zoo_files_of_numpy_arrays(tmp_path):
+    model = detector("retinanet")
+    arrays = {name: value.numpy() for name, value in model.state_dict().items()}
+    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    found = Teacher(model=detector("retinanet"), weights=str(tmp_path / "zoo.pkl"))
+    assert torch.equal(found.model.head.cls_score.weight, model.head.cls_score.weight)

@@ -1,0 +1,98 @@
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+from cankd.engine import train
+from detectron2.config import LazyConfig
+
+from tests.tiny import detector, save_weights
+
+SCRIPT = "tools/lazyconfig_train_net.py"
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(quick_config, load_tool, tmp_path):
+    """Returns a function that runs the script on a small config with overrides, as a user would."""
+
+    def run(*arguments, config="DigitScenes/retinanet_R10_from_R18_inherit.py"):
+        path = tmp_path / "config.yaml"
+        LazyConfig.save(quick_config(config), str(path))
+        tool = load_tool(SCRIPT)
+        tool.main(tool.parse_arguments(["--config-file", str(path), *arguments]))
+
+    return run
+
+
+def test_trains_resumes_and_evaluates(run, tmp_path, capsys):
+    run("train.max_iter=2")
+    run("--resume", "train.max_iter=3")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [0, 1, 2]
+    capsys.readouterr()
+    run("--eval-only", f"train.init_checkpoint={tmp_path}/run/model_final.pth")
+    run("--eval-only", "--model", "teacher")
+    assert capsys.readouterr().out.count("copypaste: AP,AP50,AP75,APs,APm,APl") == 2
+
+
+def wrong_files(tmp_path):
+    whole = pathlib.Path(save_weights(detector("retinanet"), tmp_path / "whole.pth"))
+    (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:1000])
+    save_weights(detector("faster_rcnn"), tmp_path / "faster_rcnn.pth")
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (["train.init_checkpoint={}/absent.pth"], "there is no checkpoint .*absent.pth"),
+        (["train.init_checkpoint={}/cut.pth"], r"cut.pth \(1,000 bytes\) cannot be read as a checkpoint; .*truncated"),
+        (["train.init_checkpoint={}/faster_rcnn.pth"], "faster_rcnn.pth is of another architecture than the model"),
+        (["model.teacher.weights={}/faster_rcnn.pth"], "is not a checkpoint of this teacher"),
+        (["model.teacher.weights=''"], "the teacher has no weights: give the path or URL"),
+        (["model.head.levels=[p2,p3]"], "the student has no level 'p2'"),
+        (["model.levels={p3: p7}"], "maps 'p3' to 'p7', which the teacher lacks"),
+        (["model.student.num_classes=12"], r"head.cls_score.bias: \(108,\) in the student, \(90,\) in the teacher"),
+        (["train.inherit=['neck.*']"], "'neck.*', which matches nothing in the student"),
+        (["model.head.affinity=cosine"], "affinity is 'cosine'; it has to be one of"),
+        (["model.head.weight=-1"], "distillation weight is -1; it has to be 0 or more"),
+        (["dataloader.train.dataset.names=nowhere"], "no data set is registered as 'nowhere'"),
+        (["train.output_dir=/dev/null/run"], "train.output_dir=/dev/null/run cannot be written"),
+        (["train.amp.enabled=True", "train.amp.precision=int8"], "train.amp.precision is 'int8'"),
+        (["model.student.num_classes=5"], "the data has 10 classes, but the model predicts 5"),
+    ],
+)
+def test_mistakes_end_in_one_line(run, tmp_path, overrides, message):
+    wrong_files(tmp_path)
+    with pytest.raises(SystemExit, match=message) as stop:
+        run(*(override.format(tmp_path) for override in overrides))
+    assert isinstance(stop.value.code, str)  # goes to stderr, with exit status 1
+    assert not list((tmp_path / "run").rglob("*.pth*")) and not list(tmp_path.rglob("*unfinished"))
+
+
+def test_divergence_ends_in_one_line_and_keeps_the_last_checkpoint(run, tmp_path, capfd):
+    with pytest.raises(SystemExit, match="became infinite or NaN at iteration [23] .*--resume"):
+        run("optimizer.lr=1e30", "train.checkpointer.period=1", "train.clip_gradients.max_norm=null")
+    assert "Traceback" not in "".join(capfd.readouterr())
+    last = (tmp_path / "run" / "last_checkpoint").read_text()
+    torch.load(tmp_path / "run" / last, weights_only=True)
+
+
+def test_bugs_keep_their_stack_trace(run, monkeypatch):
+    def bug(*args, **kwargs):
+        raise ValueError("not raised by cankd")
+
+    monkeypatch.setitem(train.__globals__, "build_model", bug)
+    with pytest.raises(ValueError, match="not raised by cankd"):
+        run()
+
+
+def test_a_mistake_sets_the_exit_status():
+    result = subprocess.run(
+        [sys.executable, SCRIPT, "--config-file", "absent.py"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 1
+    assert result.stderr.strip().splitlines()[-1].startswith("ValueError: there is no config file absent.py")
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,48 @@
+import cv2
+import numpy as np
+import torch
+from cankd.visualization import draw_annotations, draw_detections, save_grid
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
+
+
+def changed(picture, image, scale):
+    """Returns where a picture differs from the image that it was drawn on, at the image's size."""
+    enlarged = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    difference = np.abs(picture.astype(int) - enlarged).sum(2) > 30
+    return difference[:: int(scale), :: int(scale)]
+
+
+def test_draws_boxes_above_the_threshold(tiny_scenes):
+    metadata = MetadataCatalog.get(tiny_scenes[1])
+    image = np.full((160, 160, 3), 128, np.uint8)
+    instances = Instances(
+        (160, 160),
+        pred_boxes=Boxes(torch.tensor([[20.0, 30, 60, 90], [100, 100, 140, 140]])),
+        pred_classes=torch.tensor([3, 7]),
+        scores=torch.tensor([0.9, 0.2]),
+    )
+    picture = draw_detections(image, instances, metadata, scale=2)
+    assert picture.shape == (320, 320, 3) and picture.dtype == np.uint8
+    where = changed(picture, image, 2)
+    assert where[30:90, 19:22].any(1).all() and not where[95:, 95:].any()
+    everything = changed(draw_detections(image, instances, metadata, scale=2, score_threshold=0.1), image, 2)
+    assert everything[100:140, 99:102].any(1).all()
+
+
+def test_draws_annotations_and_nothing_where_there_are_none(tiny_scenes):
+    metadata = MetadataCatalog.get(tiny_scenes[1])
+    record = DatasetCatalog.get(tiny_scenes[1])[0]
+    image = np.full((160, 160, 3), 128, np.uint8)
+    x, y, w, h = map(int, record["annotations"][0]["bbox"])
+    assert changed(draw_annotations(image, record["annotations"], metadata, scale=2), image, 2)[y : y + h, x].all()
+    assert not changed(draw_annotations(image, [], metadata, scale=2), image, 2).any()
+
+
+def test_grid_holds_every_picture(tmp_path):
+    colors = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 0)]], np.uint8)
+    rows = [{title: np.broadcast_to(color, (40, 60, 3)) for title, color in zip("ab", row)} for row in colors]
+    save_grid(str(tmp_path / "grid.png"), rows)
+    picture = cv2.imread(str(tmp_path / "grid.png"))[..., ::-1]
+    pixels = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
+    assert {tuple(color) for color in colors.reshape(-1, 3).tolist()} < pixels

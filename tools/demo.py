@@ -1,0 +1,23 @@
+#!/usr/bin/env python
+"""Distils a small detector on Digit Scenes and shows what it gained: `make demo`. Resumes where it was interrupted."""
+
+import argparse
+
+from cankd import model_zoo
+from cankd.engine import load_config, report_mistakes, run_demo
+
+
+@report_mistakes
+def main(args):
+    student, distilled = (
+        load_config(model_zoo.get_config_file(f"DigitScenes/{name}.py"), args.opts)
+        for name in ("retinanet_R10", "retinanet_R10_from_R18")
+    )
+    run_demo(student, distilled, args.output, report=print)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="output/demo", metavar="DIR", help="where all results go")
+    parser.add_argument("opts", nargs="*", help="options of both configs, for example train.max_iter=400")
+    main(parser.parse_args())

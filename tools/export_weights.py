@@ -1,0 +1,24 @@
+#!/usr/bin/env python
+"""Writes a checkpoint's weights alone: a run's student, to deploy it or to teach others.
+
+Example:
+    tools/export_weights.py output/DigitScenes/retinanet_R18/model_final.pth teacher.pth --float16
+"""
+
+import argparse
+
+from cankd.engine import export_weights, report_mistakes
+
+
+@report_mistakes
+def main(args):
+    size = export_weights(args.source, args.target, float16=args.float16)
+    print(f"{args.target}: {size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="checkpoint, for example model_final.pth of a run")
+    parser.add_argument("target", help="file to write")
+    parser.add_argument("--float16", action="store_true", help="halve the file")
+    main(parser.parse_args())
