@@ -27,6 +27,7 @@ def draw_detections(
         RGB, uint8, ``scale`` times as large.
     """
     found = instances.to("cpu")
+    found = found[found.scores.argsort()]  # the best on top
     found = found[found.scores >= score_threshold]
     labels = [f"{metadata.thing_classes[c]} {s:.0%}" for c, s in zip(found.pred_classes, found.scores)]
     return _draw(image, found.pred_boxes.tensor.numpy(), found.pred_classes.tolist(), labels, metadata, scale)
@@ -51,9 +52,13 @@ def draw_annotations(
 
 
 def _draw(image, boxes, classes, labels, metadata, scale):
-    colors = [np.array(metadata.thing_colors[c]) / 255 for c in classes]
     visualizer = Visualizer(image, metadata, scale=scale)
-    visualizer.overlay_instances(boxes=boxes, labels=labels, assigned_colors=colors, alpha=1.0)
+    for box, category, label in zip(boxes, classes, labels):
+        color = tuple(channel / 255 for channel in metadata.thing_colors[category])
+        visualizer.draw_box(box, alpha=1.0, edge_color=color)
+        # Above the box, or within where there is no room.
+        position = box[0], box[1] - 9 if box[1] >= 9 else box[1]
+        visualizer.draw_text(label, position, font_size=5, color=color, horizontal_alignment="left")
     return visualizer.get_output().get_image()
 
 
