@@ -67,13 +67,13 @@ def wrong_files(tmp_path):
 def test_mistakes_end_in_one_line(run, tmp_path, overrides, message):
     wrong_files(tmp_path)
     with pytest.raises(SystemExit, match=message) as stop:
-        run(*(override.format(tmp_path) for override in overrides))
+        run(*(override.replace("{}", str(tmp_path)) for override in overrides))
     assert isinstance(stop.value.code, str)  # goes to stderr, with exit status 1
     assert not list((tmp_path / "run").rglob("*.pth*")) and not list(tmp_path.rglob("*unfinished"))
 
 
 def test_divergence_ends_in_one_line_and_keeps_the_last_checkpoint(run, tmp_path, capfd):
-    with pytest.raises(SystemExit, match="became infinite or NaN at iteration [23] .*--resume"):
+    with pytest.raises(SystemExit, match="became infinite or NaN at iteration 1 .*--resume"):
         run("optimizer.lr=1e30", "train.checkpointer.period=1", "train.clip_gradients.max_norm=null")
     assert "Traceback" not in "".join(capfd.readouterr())
     last = (tmp_path / "run" / "last_checkpoint").read_text()

@@ -41,8 +41,8 @@ def test_draws_annotations_and_nothing_where_there_are_none(tiny_scenes):
 
 def test_grid_holds_every_picture(tmp_path):
     colors = np.array([[(255, 0, 0), (0, 255, 0)], [(0, 0, 255), (255, 255, 0)]], np.uint8)
-    rows = [{title: np.broadcast_to(color, (40, 60, 3)) for title, color in zip("ab", row)} for row in colors]
-    save_grid(str(tmp_path / "grid.png"), rows)
+    rows = [[np.broadcast_to(color, (40, 60, 3)) for color in row] for row in colors]
+    save_grid(str(tmp_path / "grid.png"), rows, ["left", "right"])
     picture = cv2.imread(str(tmp_path / "grid.png"))[..., ::-1]
     pixels = {tuple(pixel) for pixel in picture.reshape(-1, 3).tolist()}
     assert {tuple(color) for color in colors.reshape(-1, 3).tolist()} < pixels

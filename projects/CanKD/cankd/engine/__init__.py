@@ -4,6 +4,7 @@ from .config import load_config
 from .demo import run_demo
 from .errors import report_mistakes
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
+from .pictures import draw_comparison, draw_data
 from .preflight import prepare_run
 from .trainer import DistillationTrainer
 from .training import build_model, evaluate, student_of, test, train

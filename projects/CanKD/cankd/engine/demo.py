@@ -6,18 +6,15 @@ import os
 import time
 from collections.abc import Callable
 
-import torch
 from cankd.modeling import load_all_weights
-from cankd.visualization import draw_annotations, draw_detections, save_grid
 from detectron2.config import LazyConfig, instantiate
-from detectron2.data import MetadataCatalog
-from detectron2.data.detection_utils import read_image
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .comparison import comparison_table, gap_closed
 from .files import replace_file
 from .hooks import ProgressBar
+from .pictures import draw_comparison
 from .preflight import check_output_dir, load_records
 from .training import evaluate, train
 
@@ -104,26 +101,15 @@ def _save(contents, path):
         json.dump(contents, f, indent=2)
 
 
-@torch.no_grad()
-def _draw(student, distilled, records, path, images=4, scale=3.0):
-    """Draws the first few test images with three objects or more."""
+def _draw(student, distilled, records, path):
+    """Draws the first four test images with three objects or more."""
     models = {
         STUDENT: _load(student.model, student.train.output_dir),
         DISTILLED: _load(distilled.model.student, distilled.train.output_dir),
         TEACHER: instantiate(distilled.model.teacher).model,
     }
-    metadata = MetadataCatalog.get(student.dataloader.test.dataset.names)
-    mapper = instantiate(student.dataloader.test.mapper)
-    rows = []
-    for record in [r for r in records if len(r["annotations"]) >= 3][:images]:
-        image = read_image(record["file_name"], "RGB")
-        row = {}
-        for title, model in models.items():
-            found = model.eval()([mapper(record)])[0]["instances"]
-            row[title] = draw_detections(image, found, metadata, scale=scale)
-        row["ground truth"] = draw_annotations(image, record["annotations"], metadata, scale=scale)
-        rows.append(row)
-    save_grid(path, rows)
+    chosen = [record for record in records if len(record["annotations"]) >= 3][:4]
+    draw_comparison(models, student.dataloader.test, chosen, path)
 
 
 def _load(model, run_dir):

@@ -62,22 +62,21 @@ def _draw(image, boxes, classes, labels, metadata, scale):
     return visualizer.get_output().get_image()
 
 
-def save_grid(path: str, rows: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Saves pictures in a grid, one row an image, one titled column a model.
+def save_grid(path: str, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[str] = ()) -> None:
+    """Saves pictures in a grid.
 
     Args:
         path: PNG file.
-        rows: maps from title to RGB picture, the same titles in each.
+        rows: RGB pictures, as many in each row.
+        titles: of the columns.
     """
-    titles = list(rows[0])
-    height, width = rows[0][titles[0]].shape[:2]
-    size = (3 * len(titles), 3 * len(rows) * height / width + 0.3)
-    figure, axes = plt.subplots(len(rows), len(titles), figsize=size, squeeze=False, layout="constrained")
-    for row, axes_of_row in zip(rows, axes):
-        for title, axis in zip(titles, axes_of_row):
-            axis.imshow(row[title])
-            axis.set_axis_off()
-    for title, axis in zip(titles, axes[0]):
+    height, width = rows[0][0].shape[:2]
+    size = (3 * len(rows[0]), 3 * len(rows) * height / width + 0.3 * bool(titles))
+    figure, axes = plt.subplots(len(rows), len(rows[0]), figsize=size, squeeze=False, layout="constrained")
+    for axis, picture in zip(axes.flat, (picture for row in rows for picture in row)):
+        axis.imshow(picture)
+        axis.set_axis_off()
+    for axis, title in zip(axes[0], titles):
         axis.set_title(title)
     figure.savefig(path, dpi=150)
     plt.close(figure)

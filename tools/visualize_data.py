@@ -1,0 +1,26 @@
+#!/usr/bin/env python
+"""Draws images of a data set with their annotated boxes.
+
+Example:
+    tools/visualize_data.py --config-file configs/DigitScenes/retinanet_R10.py --output samples.png
+"""
+
+import argparse
+
+from cankd.engine import draw_data, load_config, report_mistakes
+
+
+@report_mistakes
+def main(args):
+    config = load_config(args.config_file, args.opts)
+    draw_data(config.dataloader[args.split].dataset, args.output, images=args.images)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config whose data is drawn")
+    parser.add_argument("--split", choices=("train", "test"), default="test", help="which of the config's loaders")
+    parser.add_argument("--images", type=int, default=8, help="how many, four a row")
+    parser.add_argument("--output", default="samples.png", metavar="PNG")
+    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
+    main(parser.parse_args())
