@@ -109,7 +109,8 @@ def main(args):
     with replace_file(str(HERE / f"{name}.md"), "w") as f:
         f.write(text)
     with replace_file(str(HERE / f"{name}.json"), "w") as f:
-        json.dump({"command": command, "results": results, "teacher": teacher}, f, indent=1)
+        contents = {"command": command, "results": results, "teacher": teacher}
+        f.write(json.dumps(contents, indent=1).replace(": NaN", ": null"))  # JSON knows no NaN
 
 
 if __name__ == "__main__":

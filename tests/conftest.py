@@ -1,4 +1,5 @@
 import importlib.util
+import logging
 import os
 import pathlib
 
@@ -7,6 +8,7 @@ from cankd import model_zoo
 from cankd.data import DigitScenes, register_digit_scenes
 from detectron2.data import DatasetCatalog
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -14,6 +16,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def seed():
     seed_all_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def fresh_loggers():
+    """Closes what a test's runs log to: its output stream does not outlive it."""
+    yield
+    for name in ("detectron2", "fvcore", "cankd"):
+        logging.getLogger(name).handlers.clear()
+    setup_logger.cache_clear()
 
 
 @pytest.fixture(scope="session")

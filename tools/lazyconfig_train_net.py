@@ -18,8 +18,11 @@ Several GPUs and machines, and changed options:
     tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
 """
 
+import sys
+
 from cankd.engine import evaluate, load_config, prepare_run, report_mistakes, train
 from detectron2.engine import default_argument_parser, launch
+from torch.multiprocessing import ProcessExitedException
 
 
 @report_mistakes
@@ -40,11 +43,14 @@ def parse_arguments(argv=None):
 
 if __name__ == "__main__":
     arguments = parse_arguments()
-    launch(
-        main,
-        arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    try:
+        launch(
+            main,
+            arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            args=(arguments,),
+        )
+    except ProcessExitedException as error:  # a process has reported what is wrong
+        sys.exit(error.exit_code)

@@ -30,6 +30,7 @@ def test_compares_the_three_models_and_says_where_all_lies(demo, tmp_path, monke
     results = json.loads((folder / "results.json").read_text())
     assert list(results["results"]) == ["student alone", "CanKD student", "teacher"]
     assert results["results"]["teacher"]["AP"] > 20
+    assert results["results"]["teacher"]["APl"] is None  # no digit is large
     assert (folder / "results.md").read_text().count("|") > 20
     assert cv2.imread(str(folder / "detections.png")).shape[1] > 1000
     text = "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -81,7 +82,7 @@ def _once(config, folder, compute):
     LazyConfig.save(config, config_file)
     begun = _read(config_file) == before
     if begun and os.path.isfile(results_file):
-        return json.loads(_read(results_file))
+        return {name: math.nan if value is None else value for name, value in json.loads(_read(results_file)).items()}
     if os.path.isfile(results_file):
         os.remove(results_file)  # another config's
     metrics = compute(resume=begun)["bbox"]
@@ -97,8 +98,10 @@ def _read(path):
 
 
 def _save(contents, path):
+    """Writes JSON, which knows no NaN: a metric that is not defined is null."""
+    text = json.dumps(contents, indent=2).replace(": NaN", ": null")
     with replace_file(path, "w") as f:
-        json.dump(contents, f, indent=2)
+        f.write(text)
 
 
 def _draw(student, distilled, records, path):

@@ -6,6 +6,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from detectron2.utils import comm
+
 __all__ = ["report_mistakes"]
 
 
@@ -25,7 +27,9 @@ def report_mistakes(main: Callable) -> Callable:
         except Exception as error:
             if not _is_mistake(error):
                 raise
-            sys.exit(f"{type(error).__name__}: {error}")
+            # A wrong config is wrong on every rank: one a machine says so. A NaN may be one rank's own.
+            is_silent = isinstance(error, ValueError) and comm.get_local_rank() > 0
+            sys.exit(1 if is_silent else f"{type(error).__name__}: {error}")
 
     return wrapper
 
