@@ -90,6 +90,8 @@ def test_output_dir_has_to_be_writable(tmp_path):
 
 def test_device_has_to_exist(monkeypatch):
     check_device("cpu", 2)
+    with pytest.raises(ValueError, match="train.device=gpu is not a device that PyTorch knows"):
+        check_device("gpu", 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no CUDA device: add train.device=cpu"):
         check_device("cuda", 1)

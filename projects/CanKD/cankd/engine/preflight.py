@@ -53,9 +53,13 @@ def check_device(device: str, processes_per_machine: int) -> None:
     """Makes sure that the device exists, as often as it is asked for.
 
     Raises:
-        ValueError: if there is no CUDA device, or there are fewer than processes.
+        ValueError: if the device is unknown, there is no CUDA device, or there are fewer than processes.
     """
-    if torch.device(device).type != "cuda":
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ValueError(f"train.device={device} is not a device that PyTorch knows: use cuda or cpu") from error
+    if kind != "cuda":
         return
     if not torch.cuda.is_available():
         raise ValueError(f"train.device={device}, but PyTorch finds no CUDA device: add train.device=cpu")

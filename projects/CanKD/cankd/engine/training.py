@@ -48,7 +48,7 @@ def build_model(config: DictConfig) -> nn.Module:
 @contextlib.contextmanager
 def _preserved_random_state() -> Iterator[None]:
     states = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # modules are built on the CPU
         yield
     np.random.set_state(states[0])
     random.setstate(states[1])
@@ -67,11 +67,11 @@ def test(config: DictConfig, model: nn.Module) -> dict:
         model: a plain Detectron2 model.
 
     Returns:
-        Map from task to metrics; empty except on the main process.
+        Map from task to metrics; empty except on the main process, and if the config has no evaluator.
     """
-    loader = config.dataloader.test
-    records = load_records(loader.dataset) if "dataset" in loader else None
-    loader = instantiate(loader if records is None else {**loader, "dataset": records})
+    if "evaluator" not in config.dataloader:
+        return {}
+    loader = _build_loader(config.dataloader.test)
     results = inference_on_dataset(model, loader, instantiate(config.dataloader.evaluator))
     if comm.is_main_process():
         print_csv_format(results)
@@ -116,54 +116,54 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     """
     options = config.train
     check_output_dir(options.output_dir)
+    if "evaluator" in config.dataloader:
+        _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())
     model = build_model(config)
     student = student_of(model)
     logger.info("Model:\n%s", student)
 
     optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
-    loader = _build_train_loader(config.dataloader.train, student)
+    loader = _build_loader(config.dataloader.train, student)
     trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=_choose_precision(options))
-    distilled = isinstance(model, Distiller)
-    checkpointer = DistillationCheckpointer(
-        student,
-        options.output_dir,
-        **({"distillation_head": model.head} if distilled else {}),
-        trainer=trainer,
-    )
-    is_main = comm.is_main_process()
+    trained_beside = {"distillation_head": model.head} if isinstance(model, Distiller) else {}
+    checkpointer = DistillationCheckpointer(student, options.output_dir, **trained_beside, trainer=trainer)
     results = {}
 
     def evaluate_student():
         results.update(test(config, student))
         return results
 
-    trainer.register_hooks(
-        [
-            hooks.IterationTimer(),
-            DistillationSchedule(model, **options.distillation) if distilled else None,
-            GradientClipping(**options.clip_gradients) if options.clip_gradients.max_norm else None,
-            hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier)),
-            hooks.PeriodicCheckpointer(checkpointer, **options.checkpointer) if is_main else None,
-            hooks.EvalHook(options.eval_period, evaluate_student),
-            (
-                hooks.PeriodicWriter(default_writers(options.output_dir, options.max_iter), period=options.log_period)
-                if is_main
-                else None
-            ),
-            *extra_hooks,
-        ]
-    )
+    trainer.register_hooks([*_build_hooks(config, model, checkpointer, evaluate_student), *extra_hooks])
     trainer.train(_start(checkpointer, trainer, model, options, resume), options.max_iter)
     return results
 
 
-def _build_train_loader(loader, student):
+def _build_loader(loader, student=None):
     if "dataset" not in loader:
         return instantiate(loader)
     records = load_records(loader.dataset)
-    check_classes(records, student)
+    if student is not None:
+        check_classes(records, student)
     return instantiate({**loader, "dataset": records})
+
+
+def _build_hooks(config, model, checkpointer, evaluate_student):
+    """Returns Detectron2's usual hooks and those of distillation, in the order in which they have to run."""
+    options = config.train
+    built = [hooks.IterationTimer()]
+    if isinstance(model, Distiller):
+        built.append(DistillationSchedule(model, **options.distillation))
+    if options.clip_gradients.max_norm:
+        built.append(GradientClipping(**options.clip_gradients))
+    built.append(hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier)))
+    if comm.is_main_process():
+        built.append(hooks.PeriodicCheckpointer(checkpointer, **options.checkpointer))
+    built.append(hooks.EvalHook(options.eval_period, evaluate_student))
+    if comm.is_main_process():
+        writers = default_writers(options.output_dir, options.max_iter)
+        built.append(hooks.PeriodicWriter(writers, period=options.log_period))
+    return built
 
 
 def _distribute(model, options):
