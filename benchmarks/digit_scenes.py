@@ -19,26 +19,27 @@ import sys
 
 from cankd import model_zoo
 from cankd.engine import evaluate, gap_closed, load_config
-from cankd.engine.files import replace_file
+from cankd.engine.files import replace_file, write_json
 from tabulate import tabulate
 from tqdm import tqdm
 
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
 BASELINE = "student alone"
+# Title: (folder, config, overrides)
 METHODS = {
-    BASELINE: ("R10", []),
-    "instance norm and MSE, no attention": ("R10_from_R18", ["model.head.attention=False"]),
-    "CanKD": ("R10_from_R18", []),
-    "† alone, no distillation": ("R10_from_R18_inherit", ["model.head.weight=0"]),
-    "CanKD†": ("R10_from_R18_inherit", []),
+    BASELINE: ("alone", "R10", []),
+    "instance norm and MSE, no attention": ("no_attention", "R10_from_R18", ["model.head.attention=False"]),
+    "CanKD": ("cankd", "R10_from_R18", []),
+    "† alone, no distillation": ("inherit", "R10_from_R18_inherit", ["model.head.weight=0"]),
+    "CanKD†": ("cankd_inherit", "R10_from_R18_inherit", []),
 }
 
 
 def run(detector, method, seed, args):
     """Trains one method with one seed, unless that is done, and returns its box metrics."""
-    config, overrides = METHODS[method]
-    output_dir = args.output / detector / f"{list(METHODS).index(method)}_seed{seed}"
+    folder, config, overrides = METHODS[method]
+    output_dir = args.output / args.name / f"{folder}_seed{seed}"
     metrics = read_metrics(output_dir)
     if metrics is None:
         os.makedirs(output_dir, exist_ok=True)
@@ -105,19 +106,24 @@ def main(args):
         f"{table}\n"
     )
     print(text)
-    name = args.name or f"digit_scenes_{args.detector}"
-    with replace_file(str(HERE / f"{name}.md"), "w") as f:
+    with replace_file(str(HERE / f"{args.name}.md"), "w") as f:
         f.write(text)
-    with replace_file(str(HERE / f"{name}.json"), "w") as f:
-        contents = {"command": command, "results": results, "teacher": teacher}
-        f.write(json.dumps(contents, indent=1).replace(": NaN", ": null"))  # JSON knows no NaN
+    write_json(str(HERE / f"{args.name}.json"), {"command": command, "results": results, "teacher": teacher})
 
 
-if __name__ == "__main__":
+def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--detector", choices=("retinanet", "faster_rcnn"), default="retinanet")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=pathlib.Path, default="output/benchmarks", help="where the runs go")
-    parser.add_argument("--name", help="of the table, for other settings than the shipped ones")
+    parser.add_argument("--name", help="of table and runs; needed beside options")
     parser.add_argument("opts", nargs="*", help="options of every run, for example train.max_iter=2400")
-    main(parser.parse_args())
+    arguments = parser.parse_args(argv)
+    if arguments.opts and not arguments.name:
+        parser.error("options make other results: --name them")
+    arguments.name = arguments.name or f"digit_scenes_{arguments.detector}"
+    return arguments
+
+
+if __name__ == "__main__":
+    main(parse_arguments())

@@ -103,12 +103,12 @@ def main(args):
         print(measure_memory(Step(args.memory_of, args.affinities[0], args.size, args.device), args.device))
         return
     rows = [compare(affinity, args) for affinity in tqdm(args.affinities, unit="affinity")]
-    headers = ["affinity", "time, ratio", "memory, ratio", "time", "time, written out", "memory", "memory, written out"]
+    headers = ["affinity", "time ratio", "memory ratio", "time", "time, written out", "memory", "memory, written out"]
     table = tabulate(rows, headers, "pipe", colalign=("left", *["right"] * 6), disable_numparse=True)
     machine = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
     text = (
         f"# Distillation head against its written-out form\n\n"
-        f"`benchmarks/head.py`: forward and backward at {'×'.join(map(str, args.size))}, pooling 2, float32, {machine}, "
+        f"`benchmarks/head.py`: one step at {'×'.join(map(str, args.size))}, pooling 2, float32, {machine}, "
         f"PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}. A ratio below 1 favours "
         f"cankd's form; times are medians of {args.repeats} alternating steps (ratio: median, smallest and largest), "
         f"memory is the growth of the peak.\n\n{table}\n"

@@ -55,6 +55,7 @@ def quick_config(tiny_scenes, tmp_path):
         config.dataloader.train.num_workers = config.dataloader.test.num_workers = 0
         config.dataloader.train.total_batch_size = 2
         config.train.update(device="cpu", output_dir=str(tmp_path / "run"), max_iter=4, log_period=1)
+        config.train.reference_batch_size = 0
         config.train.update(train)
         return config
 

@@ -26,6 +26,6 @@ def test_import_says_what_is_absent():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 1
     assert (
-        "needs PyTorch, torchvision and Detectron2, and 'detectron2' cannot be imported. Run `make setup`"
+        "needs PyTorch, torchvision, OpenCV and Detectron2, and 'detectron2' cannot be imported. Run `make setup`"
         in result.stderr
     )

@@ -7,7 +7,7 @@ from cankd import model_zoo
 from cankd.engine import load_config, report_mistakes, run_demo
 
 
-@report_mistakes
+@report_mistakes("The same command continues.")
 def main(args):
     student, distilled = (
         load_config(model_zoo.get_config_file(f"DigitScenes/{name}.py"), args.opts)

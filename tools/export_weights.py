@@ -10,7 +10,7 @@ import argparse
 from cankd.engine import export_weights, report_mistakes
 
 
-@report_mistakes
+@report_mistakes()
 def main(args):
     size = export_weights(args.source, args.target, float16=args.float16)
     print(f"{args.target}: {size / 1e6:.1f} MB")

@@ -4,7 +4,7 @@
 Examples:
 
 Distil:
-    tools/lazyconfig_train_net.py --config-file configs/DigitScenes/retinanet_R10_R18_cankd.py
+    tools/lazyconfig_train_net.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py
 
 Continue an interrupted run:
     tools/lazyconfig_train_net.py --config-file C --resume
@@ -14,18 +14,18 @@ Evaluate the student of a checkpoint, or the config's teacher:
     tools/lazyconfig_train_net.py --config-file C --eval-only --model teacher
 
 Several GPUs and machines, and changed options:
-    tools/lazyconfig_train_net.py --config-file C --num-gpus 8 train.amp.enabled=True optimizer.lr=0.01
+    tools/lazyconfig_train_net.py --config-file C --num-gpus 8 dataloader.train.total_batch_size=16
     tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
 """
 
 import sys
 
-from cankd.engine import evaluate, load_config, prepare_run, report_mistakes, train
+from cankd.engine import check_processes, evaluate, load_config, prepare_run, report_mistakes, train
 from detectron2.engine import default_argument_parser, launch
 from torch.multiprocessing import ProcessExitedException
 
 
-@report_mistakes
+@report_mistakes("--resume continues from the last checkpoint.")
 def main(args):
     config = load_config(args.config_file, args.opts)
     prepare_run(config, args)
@@ -41,16 +41,21 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
-if __name__ == "__main__":
-    arguments = parse_arguments()
+@report_mistakes()
+def run(args):
+    check_processes(args.num_gpus)
     try:
         launch(
             main,
-            arguments.num_gpus,
-            num_machines=arguments.num_machines,
-            machine_rank=arguments.machine_rank,
-            dist_url=arguments.dist_url,
-            args=(arguments,),
+            args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
         )
-    except ProcessExitedException as error:  # a process has reported what is wrong
+    except ProcessExitedException as error:  # the process has said what is wrong
         sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    run(parse_arguments())

@@ -10,7 +10,7 @@ import argparse
 from cankd.engine import draw_data, load_config, report_mistakes
 
 
-@report_mistakes
+@report_mistakes()
 def main(args):
     config = load_config(args.config_file, args.opts)
     draw_data(config.dataloader[args.split].dataset, args.output, images=args.images)

@@ -7,3 +7,4 @@ model.backbone = small_fpn(width=32, num_blocks=[2, 2, 2, 2])
 
 train.output_dir = "output/DigitScenes/faster_rcnn_R18"
 train.max_iter = 6000
+train.checkpointer.period = 1000

@@ -7,3 +7,4 @@ model.backbone = small_fpn(width=36, num_blocks=[2, 2, 2, 2])
 
 train.output_dir = "output/DigitScenes/retinanet_R18"
 train.max_iter = 6000
+train.checkpointer.period = 1000

@@ -5,7 +5,7 @@ import pytest
 import torch
 from cankd import model_zoo
 from cankd.engine import build_model, load_config, student_of
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import LazyConfig
 
 CONFIGS = sorted(pathlib.Path(model_zoo.get_config_file("common/train.py")).parents[1].glob("*/*.py"))
 RECIPES = [path for path in CONFIGS if path.parent.name != "common"]
@@ -22,7 +22,7 @@ def test_config_loads_survives_saving_and_names_its_output(path, tmp_path):
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
-def test_teacher_comes_with_the_package_and_is_ten_times_the_student(detector):
+def test_teacher_comes_with_the_package_and_is_much_larger_than_the_student(detector):
     config = model_zoo.get_config(f"DigitScenes/{detector}_R10_from_R18.py")
     config.train.device = "cpu"
     model = build_model(config)
@@ -35,11 +35,12 @@ def test_teacher_comes_with_the_package_and_is_ten_times_the_student(detector):
 
 
 @pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
-def test_the_teachers_own_config_is_the_one_that_is_distilled(detector):
+def test_the_teachers_own_config_is_the_one_that_is_distilled(detector, tmp_path):
     own = model_zoo.get_config(f"DigitScenes/{detector}_R18.py").model
     distilled = model_zoo.get_config(f"DigitScenes/{detector}_R10_from_R18.py").model.teacher.model
-    assert LazyConfig.to_py(own) == LazyConfig.to_py(distilled)
-    instantiate(own)
+    for name, config in (("own", own), ("distilled", distilled)):
+        LazyConfig.save(config, str(tmp_path / name))
+    assert (tmp_path / "own").read_text() == (tmp_path / "distilled").read_text()
 
 
 def test_unknown_config_names_its_neighbours():

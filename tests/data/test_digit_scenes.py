@@ -5,7 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from cankd.data import DigitScenes
+from cankd.data import DigitScenes, digit_scenes
 from cankd.data.digit_scenes import TRAIN_DIGITS
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -37,31 +37,26 @@ def test_images_depend_on_seed_split_and_index_alone():
     assert not np.array_equal(first, scenes.draw(4)[0])
 
 
-def test_train_and_val_share_no_digit(monkeypatch):
-    drawn = {"train": set(), "val": set()}
-    for split in drawn:
-        scenes = DigitScenes(split=split, num_images=1)
-        rng = np.random.default_rng(0)
-        recorder = Recorder(rng)
-        for _ in range(3000):
-            scenes._draw_digit(recorder)
-        drawn[split] = recorder.chosen
-    assert max(drawn["train"]) < TRAIN_DIGITS
-    # val indexes its own range, which begins where train's ends
-    assert max(drawn["val"]) < 1797 - TRAIN_DIGITS and len(drawn["val"]) == 1797 - TRAIN_DIGITS
+@pytest.mark.parametrize("split, expected", [("train", range(TRAIN_DIGITS)), ("val", range(TRAIN_DIGITS, 1797))])
+def test_train_and_val_share_no_digit(monkeypatch, split, expected):
+    images, classes = digit_scenes._load_digits()
+    used = Recorder(images)
+    monkeypatch.setattr(digit_scenes, "_load_digits", lambda: (used, classes))
+    scenes, rng = DigitScenes(split=split, num_images=1), np.random.default_rng(0)
+    for _ in range(20000):
+        scenes._draw_digit(rng)
+    assert used.indices == set(expected)
 
 
 class Recorder:
-    def __init__(self, rng):
-        self.rng, self.chosen = rng, set()
+    """A sequence that remembers which items were asked for."""
 
-    def integers(self, *args):
-        value = self.rng.integers(*args)
-        self.chosen.add(int(value))
-        return value
+    def __init__(self, items):
+        self.items, self.indices = items, set()
 
-    def random(self):
-        return self.rng.random()
+    def __getitem__(self, index):
+        self.indices.add(index)
+        return self.items[index]
 
 
 def test_annotations_fit_the_semantic_mask():

@@ -114,6 +114,10 @@ def test_pretrained_backbone_has_to_fit_whole(tmp_path):
     model = detector("retinanet")
     start(model, path)
     assert torch.equal(model.backbone.bottom_up.stem.conv1.weight, backbone["stem.conv1.weight"])
+    for name in [name for name in backbone if "running" in name]:
+        del backbone[name]  # as in Detectron2's R-50.pkl, whose norms are folded
+    torch.save({"model": backbone, "matching_heuristics": True}, path)
+    start(detector("retinanet"), path)
     del backbone["res4.0.conv1.weight"]
     torch.save({"model": backbone, "matching_heuristics": True}, path)
     with pytest.raises(ValueError, match="its backbone does not fit, beginning with .*res4.0.conv1.weight"):
@@ -121,10 +125,33 @@ def test_pretrained_backbone_has_to_fit_whole(tmp_path):
 
 
 def test_resume_refuses_another_run(tmp_path):
-    student, head = detector("retinanet"), nn.Linear(2, 2)
-    DistillationCheckpointer(student, str(tmp_path), distillation_head=head).save("model_0")
-    with pytest.raises(ValueError, match="another distillation head"):
-        DistillationCheckpointer(student, str(tmp_path), distillation_head=nn.Linear(3, 2)).resume_or_load("")
-    with pytest.raises(ValueError, match="another student"):
-        DistillationCheckpointer(detector("faster_rcnn"), str(tmp_path), distillation_head=head).resume_or_load("")
-    DistillationCheckpointer(student, str(tmp_path), distillation_head=head).resume_or_load("")
+    student, head, trainer = detector("retinanet"), nn.Linear(2, 2), torch.optim.SGD([nn.Parameter(torch.ones(1))], 1.0)
+
+    def resume(model=student, **parts):
+        DistillationCheckpointer(model, str(tmp_path), **parts).resume_or_load("")
+
+    DistillationCheckpointer(student, str(tmp_path), distillation_head=head, trainer=trainer).save("model_0")
+    resume(distillation_head=head, trainer=trainer)
+    with pytest.raises(ValueError, match="model_0.pth was saved with another distillation_head.*start anew"):
+        resume(distillation_head=nn.Linear(3, 2), trainer=trainer)
+    with pytest.raises(ValueError, match="model_0.pth was saved with another student"):
+        resume(detector("faster_rcnn"), distillation_head=head, trainer=trainer)
+    with pytest.raises(ValueError, match="model_0.pth was saved with a distillation_head"):
+        resume(trainer=trainer)
+    with pytest.raises(ValueError, match="model_0.pth was saved with another trainer"):
+        resume(distillation_head=head, trainer=torch.optim.SGD([nn.Parameter(torch.ones(1)) for _ in range(2)], 1.0))
+    DistillationCheckpointer(student, str(tmp_path), trainer=trainer).save("model_1")
+    with pytest.raises(ValueError, match="model_1.pth was saved with no distillation_head"):
+        resume(distillation_head=head, trainer=trainer)
+
+
+def test_weights_that_are_nan_are_not_saved(tmp_path):
+    model = nn.Linear(2, 2)
+    checkpointer = DistillationCheckpointer(model, str(tmp_path))
+    checkpointer.save("model_0")
+    model.bias.data[1] = float("nan")
+    with pytest.raises(
+        FloatingPointError, match="beginning with bias: model_1 is not saved and the last checkpoint is"
+    ):
+        checkpointer.save("model_1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0.pth"]

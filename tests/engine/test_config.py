@@ -59,6 +59,8 @@ def test_refuses_files(tmp_path, contents, message):
         ("trian.max_iter=5", "no 'trian', which the override 'trian.max_iter=5' would change"),
         ("train.max_iter", "'train.max_iter' is no override: write key=value"),
         ("train.max_iter=[", "cannot be applied"),
+        ("model.head.wieght=1", "no 'model.head.wieght'; model.head has .*did you mean 'weight'"),
+        ("model.head.levels.0=p4", r"'model.head.levels' is a list, .* model.head.levels=\[…\]"),
     ],
 )
 def test_refuses_overrides(override, message):
@@ -66,14 +68,15 @@ def test_refuses_overrides(override, message):
         load_config(CANKD, [override])
 
 
-def test_another_batch_size_scales_rate_and_schedule():
+def test_another_batch_size_scales_rate_and_schedule(caplog):
     path = model_zoo.get_config_file("COCO-Detection/retinanet_R50_from_R101.py")
     recipe = load_config(path)
     assert (recipe.optimizer.lr, recipe.train.max_iter, recipe.train.eval_period) == (0.005, 703608, 29317)
     override = "dataloader.train.total_batch_size=16"
-    scaled = load_config(path, [override, "train.distillation.stop_iter=1000"])
+    scaled = load_config(path, ["train.distillation.stop_iter=1000", override])
+    assert "Total batch size 16 instead of 4: optimizer.lr is now 0.02, train.max_iter 175902" in caplog.text
     assert scaled.optimizer.lr == pytest.approx(0.02)
     assert (scaled.train.max_iter, scaled.train.eval_period, scaled.train.checkpointer.period) == (175902, 7329, 7329)
-    assert scaled.train.distillation == {"warmup_iters": 0, "stop_iter": 250}
+    assert scaled.train.distillation.stop_iter == 1000  # what is asked for stays
     unscaled = load_config(path, [override, "train.reference_batch_size=0"])
     assert (unscaled.optimizer.lr, unscaled.train.max_iter) == (0.005, 703608)

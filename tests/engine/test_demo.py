@@ -63,6 +63,26 @@ def test_resumes_where_it_was_interrupted(demo, tmp_path, monkeypatch):
     assert calls == [("student", False), ("cankd", False), ("cankd", True)]
 
 
+def test_other_options_start_anew(demo, tmp_path, monkeypatch):
+    """Also if the run with the other options was interrupted before its first checkpoint."""
+    resumed = []
+    train = cankd.engine.demo.train
+
+    def record(config, *, resume, **kwargs):
+        last = pathlib.Path(config.train.output_dir) / "last_checkpoint"
+        resumed.append((config.train.max_iter, resume and last.exists()))
+        if len(resumed) == 3:
+            raise KeyboardInterrupt
+        return train(config, resume=resume, **kwargs)
+
+    monkeypatch.setattr(cankd.engine.demo, "train", record)
+    demo(max_iter=2)
+    with pytest.raises(KeyboardInterrupt):
+        demo(max_iter=3)
+    demo(max_iter=3)
+    assert resumed == [(2, False), (2, False), (3, False), (3, False), (3, False)]
+
+
 def test_share_of_the_gap():
     assert gap_closed(10, 16, 40) == pytest.approx(0.2)
     assert gap_closed(10, 5, 40) < 0 and gap_closed(40, 50, 40) != gap_closed(40, 50, 40)

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from cankd.engine import DistillationTrainer, load_config, train
-from cankd.modeling import CanKDHead, Distiller, Teacher
+from cankd.engine import DistillationTrainer, load_config, report_mistakes, train
+from cankd.modeling import CanKDHead, Distiller, Teacher, match_levels
 from detectron2.config import LazyConfig
 from detectron2.engine import HookBase, create_ddp_model, launch
 from detectron2.layers import ShapeSpec
@@ -46,10 +46,11 @@ class Toy(nn.Module):
 def train_toy(folder, scale):
     torch.manual_seed(0)
     teacher = Toy().double()
-    torch.save({"model": teacher.state_dict()}, folder / "teacher.pth")
+    weights = folder / f"teacher_{comm.get_rank()}.pth"
+    torch.save({"model": teacher.state_dict()}, weights)
     model = Distiller(
         student=Toy().double(),
-        teacher=Teacher(model=teacher, weights=str(folder / "teacher.pth")),
+        teacher=Teacher(model=teacher, weights=str(weights)),
         head=CanKDHead(levels=["c1"], in_channels=4, norm="").double(),
     )
     torch.nn.init.normal_(model.head.non_local["c1"].out.weight)
@@ -82,6 +83,19 @@ def test_two_processes_equal_one(tmp_path, scale):
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-10, atol=1e-12, msg=lambda m: f"{name}: {m}")
+
+
+@report_mistakes()
+def fail_on_the_second_rank():
+    if comm.get_rank() == 1:
+        match_levels(["p3"], {}, {})
+    torch.distributed.barrier()
+
+
+def test_what_fails_on_one_rank_alone_is_said(capfd):
+    with pytest.raises(torch.multiprocessing.ProcessExitedException):
+        run_in_two_processes(fail_on_the_second_rank)
+    assert "[rank 1] ValueError: the student has no level 'p3'" in capfd.readouterr().err
 
 
 class CompareRanks(HookBase):

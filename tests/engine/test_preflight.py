@@ -3,7 +3,14 @@ import os
 
 import pytest
 import torch
-from cankd.engine.preflight import check_classes, check_device, check_output_dir, load_records
+from cankd.engine.preflight import (
+    check_batch_size,
+    check_classes,
+    check_device,
+    check_output_dir,
+    check_processes,
+    load_records,
+)
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
@@ -52,9 +59,9 @@ def test_refuses_absent_annotations(coco_files):
         load()
 
 
-@pytest.mark.parametrize("contents", ["", '{"images": [', "no json"])
+@pytest.mark.parametrize("contents", [b"", b'{"images": [', b"no json", b"\xff\xd8\xff\xe0 a picture"])
 def test_refuses_what_is_not_json(coco_files, contents):
-    coco_files[0].write_text(contents)
+    coco_files[0].write_bytes(contents)
     with pytest.raises(ValueError, match="annotations.json is not JSON, or is cut off"):
         load()
 
@@ -62,7 +69,18 @@ def test_refuses_what_is_not_json(coco_files, contents):
 @pytest.mark.parametrize("contents", ["[]", "{}", '{"images": [], "annotations": [{}], "categories": []}'])
 def test_refuses_what_is_not_coco(coco_files, contents):
     coco_files[0].write_text(contents)
-    with pytest.raises(ValueError, match="annotations.json is not an annotation file in COCO format"):
+    with pytest.raises(ValueError, match="annotations.json cannot be used .* has to be in COCO format"):
+        load()
+
+
+def test_refuses_a_folder_and_a_set_without_annotations(coco_files):
+    contents = json.loads(coco_files[0].read_text())
+    coco_files[0].write_text(json.dumps({**contents, "annotations": []}))
+    with pytest.raises(ValueError, match="cannot be used .*No valid data.* and have annotated images"):
+        load()
+    coco_files[0].unlink()
+    coco_files[0].mkdir()
+    with pytest.raises(ValueError, match="annotations.json cannot be used .IsADirectoryError"):
         load()
 
 
@@ -88,14 +106,26 @@ def test_output_dir_has_to_be_writable(tmp_path):
         check_output_dir(str(tmp_path / "file" / "run"))
 
 
-def test_device_has_to_exist(monkeypatch):
-    check_device("cpu", 2)
+def test_devices_have_to_exist(monkeypatch):
+    check_device("cpu")
     with pytest.raises(ValueError, match="train.device=gpu is not a device that PyTorch knows"):
-        check_device("gpu", 1)
+        check_device("gpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_processes(2)  # on the CPU
     with pytest.raises(ValueError, match="no CUDA device: add train.device=cpu"):
-        check_device("cuda", 1)
+        check_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_device("cuda:0")
+    check_processes(1)
     with pytest.raises(ValueError, match="--num-gpus 2, but this machine has 1"):
-        check_device("cuda:0", 2)
+        check_processes(2)
+
+
+def test_batch_has_to_fit_the_processes(monkeypatch):
+    monkeypatch.setattr("detectron2.utils.comm.get_world_size", lambda: 8)
+    check_batch_size({"total_batch_size": 16})
+    check_batch_size({})
+    for size in (4, 0, 12):
+        with pytest.raises(ValueError, match=f"total_batch_size is {size}; it has to be a multiple .* processes, 8"):
+            check_batch_size({"total_batch_size": size})

@@ -103,6 +103,24 @@ def test_logs_losses_scale_and_correlation(quick_config):
     assert {"loss_cankd_p3", "[metric]correlation_p3", "distillation_scale"} <= set(log.Tags()["scalars"])
 
 
+@pytest.mark.parametrize("attention", [True, False])
+def test_trains_through_steps_without_distillation(quick_config, attention):
+    config = quick_config(CANKD, distillation={"warmup_iters": 1, "stop_iter": 3})
+    config.model.head.attention = attention
+    train(config)
+    assert [line["distillation_scale"] for line in metrics(config)] == [0, 1, 1, 0]
+
+
+def test_resumes_with_the_configs_learning_rate(quick_config):
+    """A run that diverged is rescued by a lower one."""
+    train(quick_config(BASELINE, max_iter=2))
+    config = quick_config(BASELINE, max_iter=4)
+    config.optimizer.lr = 1e-6
+    train(config, resume=True)
+    rates = {line["iteration"]: line["lr"] for line in metrics(config)}
+    assert rates[1] > 1e-5 and rates[2] < 1e-6
+
+
 class StopAfter(HookBase):
     def __init__(self, iteration):
         self.iteration = iteration

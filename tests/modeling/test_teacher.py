@@ -102,9 +102,25 @@ def test_refuses_another_architecture(tmp_path):
         Teacher(model=detector("retinanet"), weights=weights)
 
 
-def test_reads_zoo_files_of_numpy_arrays(tmp_path):
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_reads_zoo_files_of_numpy_arrays(tmp_path, protocol):
     model = detector("retinanet")
     arrays = {name: value.numpy() for name, value in model.state_dict().items()}
-    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
+    contents = {"model": arrays, "__author__": "Detectron2 Model Zoo"}
+    (tmp_path / "zoo.pkl").write_bytes(pickle.dumps(contents, protocol))
     found = Teacher(model=detector("retinanet"), weights=str(tmp_path / "zoo.pkl"))
     assert torch.equal(found.model.head.cls_score.weight, model.head.cls_score.weight)
+
+
+@pytest.mark.parametrize(
+    "contents, message",
+    [
+        ({"state_dict": {"weight": torch.zeros(1)}, "epoch": 3}, "instead of weights, .* it has state_dict, epoch"),
+        ({"model": {}}, "holds no weights under 'model'"),
+        ([1, 2], "holds no weights under 'model'"),
+    ],
+)
+def test_refuses_files_of_other_kinds(tmp_path, contents, message):
+    torch.save(contents, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=f"other.pth .*{message}"):
+        Teacher(model=detector("retinanet"), weights=str(tmp_path / "other.pth"))

@@ -5,6 +5,6 @@ from .demo import run_demo
 from .errors import report_mistakes
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .pictures import draw_comparison, draw_data
-from .preflight import prepare_run
+from .preflight import check_processes, prepare_run
 from .trainer import DistillationTrainer
 from .training import build_model, evaluate, student_of, test, train

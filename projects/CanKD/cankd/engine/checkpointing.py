@@ -15,14 +15,26 @@ class DistillationCheckpointer(VerifyingCheckpointer):
     """
 
     def save(self, name: str, **kwargs) -> None:
-        """See :meth:`fvcore.common.checkpoint.Checkpointer.save`."""
+        """See :meth:`fvcore.common.checkpoint.Checkpointer.save`.
+
+        Raises:
+            FloatingPointError: if a weight is infinite or NaN; nothing is written then.
+        """
         if not self.save_dir or not self.save_to_disk:
             return
+        weights = self.model.state_dict()
+        broken = [key for key, value in weights.items() if not value.isfinite().all()]
+        if broken:
+            raise FloatingPointError(
+                f"the weights became infinite or NaN, beginning with {broken[0]}: {name} is not saved and the last "
+                "checkpoint is intact. Lower the learning rate or clip gradients (train.clip_gradients.max_norm), then "
+                "--resume"
+            )
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         with replace_file(path) as f:
-            torch.save({"model": self.model.state_dict(), **states, **kwargs}, f)
+            torch.save({"model": weights, **states, **kwargs}, f)
         self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -42,20 +54,25 @@ class DistillationCheckpointer(VerifyingCheckpointer):
             self._verify_start(path)
             return rest
         path = self.get_checkpoint_file()
-        try:
-            rest = self.load(path)
-        except (KeyError, RuntimeError) as error:
-            raise ValueError(
-                f"{path} was saved with another distillation head or optimizer, so this run cannot continue it; start "
-                f"anew in another train.output_dir: {str(error).strip().splitlines()[0]}"
-            ) from error
-        absent = [key for key in self.checkpointables if key in rest]
-        if self.report.missing or self.report.unexpected or self.report.reshaped or absent:
-            raise ValueError(
-                f"{path} was saved with another student, so this run cannot continue it; start anew in another "
-                f"train.output_dir: {self.report}"
-            )
+        rest = self.load(path, checkpointables=[])
+        report = self.report
+        if report.missing or report.unexpected or report.reshaped:
+            self._refuse_to_resume(path, f"another student: {report}")
+        for key in ("distillation_head", "trainer"):
+            if (key in rest) != (key in self.checkpointables):
+                self._refuse_to_resume(path, f"{'a' if key in rest else 'no'} {key}")
+        for key, value in self.checkpointables.items():
+            try:
+                value.load_state_dict(rest.pop(key))
+            except (KeyError, RuntimeError, ValueError) as error:
+                self._refuse_to_resume(path, f"another {key}: {str(error).strip().splitlines()[0]}")
         return rest
+
+    def _refuse_to_resume(self, path, what):
+        raise ValueError(
+            f"{path} was saved with {what}. This run cannot continue it: start anew in another train.output_dir, or go "
+            "back to the config of that run"
+        )
 
     def _verify_start(self, path):
         """Lets heads start afresh (pre-trained backbone, other classes), but never half a backbone."""
@@ -63,7 +80,9 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         if report is None:
             return
         trunk = "backbone.bottom_up." if any("backbone.bottom_up." in k for k in report.loaded) else "backbone."
-        broken = [k for k in [*report.missing, *report.unexpected, *(row[0] for row in report.reshaped)] if trunk in k]
+        # Pre-trained backbones may have their batch norms' statistics folded into the weights.
+        missing = [k for k in report.missing if not k.endswith((".running_mean", ".running_var"))]
+        broken = [k for k in [*missing, *report.unexpected, *(row[0] for row in report.reshaped)] if trunk in k]
         problem = None
         if not report.loaded:
             problem = "none of its keys is one of the model's"

@@ -1,15 +1,19 @@
 import difflib
+import inspect
 import logging
 import os
 from collections.abc import Sequence
 
 from cankd import model_zoo
 from detectron2.config import LazyConfig
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 __all__ = ["load_config", "scale_to_batch_size"]
 
 logger = logging.getLogger(__name__)
+
+_BATCH_SIZE_KEYS = ("dataloader.train.total_batch_size", "train.reference_batch_size")
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -18,7 +22,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     Args:
         path: the ``.py`` or ``.yaml`` file. Options that its ``train`` lacks come from ``configs/common/train.py``, so
             that a plain Detectron2 config will do.
-        overrides: as on Detectron2's command line. A key has to exist, unless it is a new argument of a lazy call.
+        overrides: as on Detectron2's command line. A key has to exist or be an argument of a lazy call. If the batch
+            size is among them, it rescales what the others do not set, see :func:`scale_to_batch_size`.
 
     Raises:
         ValueError: if the file is absent or fails, lacks the parts of a training config, or a key is unknown.
@@ -39,12 +44,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     config.train = OmegaConf.merge(model_zoo.get_config("common/train.py").train, config.train)
     for override in overrides:
         _check_key(config, override.split("=")[0].lstrip("+"), override)
+    first = [override for override in overrides if override.split("=")[0] in _BATCH_SIZE_KEYS]
     try:
-        config = LazyConfig.apply_overrides(config, list(overrides))
+        LazyConfig.apply_overrides(config, first)
+        scale_to_batch_size(config)
+        return LazyConfig.apply_overrides(config, [override for override in overrides if override not in first])
     except Exception as error:
         raise ValueError(f"the overrides {list(overrides)} cannot be applied: {error}") from error
-    scale_to_batch_size(config)
-    return config
 
 
 def scale_to_batch_size(config: DictConfig) -> None:
@@ -71,7 +77,7 @@ def scale_to_batch_size(config: DictConfig) -> None:
         if node[key]:
             node[key] = max(1, round(node[key] / factor))
     train.reference_batch_size = batch_size
-    logger.info(
+    logger.warning(
         "Total batch size %d instead of %d: optimizer.lr is now %g, train.max_iter %d, and so on. "
         "train.reference_batch_size=0 leaves them as they are.",
         batch_size,
@@ -86,9 +92,18 @@ def _check_key(config, key, override):
         raise ValueError(f"{override!r} is no override: write key=value, for example train.max_iter=1000")
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
+    if OmegaConf.is_list(node):
+        raise ValueError(f"{parent!r} is a list, which can only be overridden whole: {parent}=[…]")
     if not OmegaConf.is_dict(node):
         raise ValueError(f"the config has no {parent!r}, which the override {override!r} would change")
-    if name not in node and "_target_" not in node:
-        close = difflib.get_close_matches(name, map(str, node), n=1)
+    known = [str(known) for known in node if known != "_target_"]
+    if "_target_" in node:
+        target = locate(node._target_) if isinstance(node._target_, str) else node._target_
+        parameters = inspect.signature(target).parameters.values()
+        if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+            return
+        known += [parameter.name for parameter in parameters if parameter.name not in known]
+    if name not in [*known, "_target_"]:
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"the config has no {key!r}; {parent or 'it'} has {', '.join(map(str, node))}{hint}")
+        raise ValueError(f"the config has no {key!r}; {parent or 'it'} has {', '.join(known)}{hint}")

@@ -1,9 +1,11 @@
 """The demonstration: one student alone and by CanKD, under one teacher, compared."""
 
+import contextlib
 import functools
 import json
 import math
 import os
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -13,7 +15,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .comparison import comparison_table, gap_closed
-from .files import replace_file
+from .files import replace_file, write_json
 from .hooks import ProgressBar
 from .pictures import draw_comparison
 from .preflight import check_output_dir, load_records
@@ -43,7 +45,6 @@ def run_demo(student: DictConfig, distilled: DictConfig, output_dir: str, report
         setup_logger(output_dir, name=name, configure_stdout=False)
     for config, folder in ((student, "student"), (distilled, "cankd")):
         config.train.output_dir = os.path.join(output_dir, folder)
-        config.train.checkpointer.period = 100
     start = time.perf_counter()
 
     report("[1/5] Preparing the data")
@@ -77,16 +78,21 @@ def _train(config, resume):
 def _once(config, folder, compute):
     """Computes box metrics and keeps them. What an earlier call began with the same config is continued or returned."""
     config_file, results_file = (os.path.join(folder, name) for name in ("config.yaml", "results.json"))
-    os.makedirs(folder, exist_ok=True)
-    before = _read(config_file)
-    LazyConfig.save(config, config_file)
-    begun = _read(config_file) == before
+    with tempfile.TemporaryDirectory() as scratch:
+        LazyConfig.save(config, os.path.join(scratch, "config.yaml"))
+        wanted = _read(os.path.join(scratch, "config.yaml"))
+    begun = _read(config_file) == wanted
     if begun and os.path.isfile(results_file):
         return {name: math.nan if value is None else value for name, value in json.loads(_read(results_file)).items()}
-    if os.path.isfile(results_file):
-        os.remove(results_file)  # another config's
+    if not begun:
+        os.makedirs(folder, exist_ok=True)
+        for name in ("results.json", "last_checkpoint", "metrics.json"):  # another config's
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(folder, name))
+        with replace_file(config_file, "w") as f:
+            f.write(wanted)
     metrics = compute(resume=begun)["bbox"]
-    _save(metrics, results_file)
+    write_json(results_file, metrics)
     return metrics
 
 
@@ -95,13 +101,6 @@ def _read(path):
         return None
     with open(path) as f:
         return f.read()
-
-
-def _save(contents, path):
-    """Writes JSON, which knows no NaN: a metric that is not defined is null."""
-    text = json.dumps(contents, indent=2).replace(": NaN", ": null")
-    with replace_file(path, "w") as f:
-        f.write(text)
 
 
 def _draw(student, distilled, records, path):
@@ -125,7 +124,7 @@ def _write(results, iterations, output_dir):
     table = comparison_table(results, student=STUDENT, teacher=TEACHER)
     share = gap_closed(*(results[title]["AP"] for title in (STUDENT, DISTILLED, TEACHER)))
     contents = {"iterations": iterations, "results": results, "gap_closed": share}
-    _save(contents, os.path.join(output_dir, "results.json"))
+    write_json(os.path.join(output_dir, "results.json"), contents)
     with replace_file(os.path.join(output_dir, "results.md"), "w") as f:
         f.write(f"Digit Scenes, {iterations} iterations, one seed; COCO box metrics on the val split.\n\n{table}\n")
     return table

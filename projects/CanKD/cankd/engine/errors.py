@@ -3,6 +3,7 @@
 import functools
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -11,27 +12,37 @@ from detectron2.utils import comm
 __all__ = ["report_mistakes"]
 
 
-def report_mistakes(main: Callable) -> Callable:
-    """Decorates a command: an error that cankd itself raises about its input prints one line and exits with 1."""
+def report_mistakes(when_interrupted: str = "") -> Callable:
+    """Decorates a command: an error that cankd itself raises about its input prints one line and exits with 1.
 
-    @functools.wraps(main)
-    def wrapper(*args, **kwargs):
-        # Detectron2's training loop prints the stack trace of whatever ends it.
-        logging.getLogger("detectron2.engine.train_loop").addFilter(
-            lambda record: not (record.exc_info and _is_mistake(record.exc_info[1]))
-        )
-        try:
-            return main(*args, **kwargs)
-        except KeyboardInterrupt:
-            sys.exit("Interrupted; the same command with --resume continues from the last checkpoint.")
-        except Exception as error:
-            if not _is_mistake(error):
-                raise
-            # A wrong config is wrong on every rank: one a machine says so. A NaN may be one rank's own.
-            is_silent = isinstance(error, ValueError) and comm.get_local_rank() > 0
-            sys.exit(1 if is_silent else f"{type(error).__name__}: {error}")
+    Args:
+        when_interrupted: what to tell a user who presses Ctrl-C, for example how to continue.
+    """
 
-    return wrapper
+    def decorate(main):
+        @functools.wraps(main)
+        def wrapper(*args, **kwargs):
+            # Detectron2's training loop prints the stack trace of whatever ends it.
+            logging.getLogger("detectron2.engine.train_loop").addFilter(_hides_mistakes)
+            try:
+                return main(*args, **kwargs)
+            except KeyboardInterrupt:
+                sys.exit(f"Interrupted. {when_interrupted}".strip())
+            except Exception as error:
+                if not _is_mistake(error):
+                    raise
+                rank = comm.get_rank()
+                if rank > 0:
+                    time.sleep(3)  # if the first process has the same to say, this one is ended meanwhile
+                sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}{type(error).__name__}: {error}")
+
+        return wrapper
+
+    return decorate
+
+
+def _hides_mistakes(record):
+    return not (record.exc_info and _is_mistake(record.exc_info[1]))
 
 
 def _is_mistake(error):

@@ -1,9 +1,10 @@
 import contextlib
+import json
 import os
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["replace_file"]
+__all__ = ["replace_file", "write_json"]
 
 
 @contextlib.contextmanager
@@ -22,3 +23,10 @@ def replace_file(path: str, mode: str = "wb") -> Iterator[IO]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(unfinished)
+
+
+def write_json(path: str, contents: Any) -> None:
+    """Writes a JSON file, whole or not at all. NaN, which JSON does not know, becomes null."""
+    text = json.dumps(contents, indent=2).replace(": NaN", ": null")
+    with replace_file(path, "w") as f:
+        f.write(text)

@@ -33,7 +33,7 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
     pictures = []
     for record in load_records(dataset)[:images]:
         image, scale = _read(record)
-        pictures.append(draw_annotations(image, record["annotations"], metadata, scale=scale))
+        pictures.append(draw_annotations(image, record.get("annotations", ()), metadata, scale=scale))
     save_grid(path, [pictures[i : i + columns] for i in range(0, len(pictures), columns)])
 
 
@@ -54,7 +54,7 @@ def draw_comparison(models: Mapping[str, nn.Module], loader: DictConfig, records
         image, scale = _read(record)
         found = [model.eval()([mapper(record)])[0]["instances"] for model in models.values()]
         row = [draw_detections(image, instances, metadata, scale=scale) for instances in found]
-        rows.append([*row, draw_annotations(image, record["annotations"], metadata, scale=scale)])
+        rows.append([*row, draw_annotations(image, record.get("annotations", ()), metadata, scale=scale)])
     save_grid(path, rows, [*models, "ground truth"])
 
 

@@ -17,7 +17,15 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
-__all__ = ["check_classes", "check_device", "check_output_dir", "load_records", "prepare_run"]
+__all__ = [
+    "check_batch_size",
+    "check_classes",
+    "check_device",
+    "check_output_dir",
+    "check_processes",
+    "load_records",
+    "prepare_run",
+]
 
 
 def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
@@ -29,7 +37,7 @@ def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     """
     output_dir = config.train.output_dir
     check_output_dir(output_dir)
-    check_device(config.train.device, args.num_gpus)
+    check_device(config.train.device)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="cankd", abbrev_name="cankd")
     default_setup(config, args)
 
@@ -49,22 +57,45 @@ def check_output_dir(path: str) -> None:
         raise ValueError(f"train.output_dir={path} cannot be written: {error.strerror or error}") from error
 
 
-def check_device(device: str, processes_per_machine: int) -> None:
-    """Makes sure that the device exists, as often as it is asked for.
+def check_device(device: str) -> None:
+    """Makes sure that the device exists.
 
     Raises:
-        ValueError: if the device is unknown, there is no CUDA device, or there are fewer than processes.
+        ValueError: if the device is unknown, or there is no CUDA device.
     """
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
         raise ValueError(f"train.device={device} is not a device that PyTorch knows: use cuda or cpu") from error
-    if kind != "cuda":
-        return
-    if not torch.cuda.is_available():
+    if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"train.device={device}, but PyTorch finds no CUDA device: add train.device=cpu")
-    if torch.cuda.device_count() < processes_per_machine:
+
+
+def check_processes(processes_per_machine: int) -> None:
+    """Makes sure, before processes are started, that each gets a GPU of its own, unless there is none at all.
+
+    Raises:
+        ValueError: if there are GPUs, but fewer than processes.
+    """
+    if torch.cuda.is_available() and torch.cuda.device_count() < processes_per_machine:
         raise ValueError(f"--num-gpus {processes_per_machine}, but this machine has {torch.cuda.device_count()}")
+
+
+def check_batch_size(loader: DictConfig) -> None:
+    """Makes sure that every process gets as many images.
+
+    Args:
+        loader: ``dataloader.train`` of a config; nothing is checked if it has no ``total_batch_size``.
+
+    Raises:
+        ValueError: if the total batch size is no multiple of the number of processes.
+    """
+    total, processes = loader.get("total_batch_size"), comm.get_world_size()
+    if total is not None and (total < 1 or total % processes):
+        raise ValueError(
+            f"dataloader.train.total_batch_size is {total}; it has to be a multiple of the number of processes, "
+            f"{processes}"
+        )
 
 
 def load_records(dataset: DictConfig) -> Sequence:
@@ -92,12 +123,12 @@ def load_records(dataset: DictConfig) -> Sequence:
         records = instantiate(dataset)
     except FileNotFoundError as error:
         raise ValueError(f"{error.filename or error} is absent; the data set {', '.join(names)} needs it") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{described} is not JSON, or is cut off: {error}") from error
-    except (AssertionError, KeyError, TypeError) as error:
+    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{described} is not an annotation file in COCO format (lists of images, annotations and categories): "
-            f"{type(error).__name__}: {error}"
+            f"{described} cannot be used ({type(error).__name__}: {error}). It has to be in COCO format, with lists of "
+            "images, annotations and categories, and have annotated images"
         ) from error
     if isinstance(records, list):
         _check_images(records, described)
@@ -108,8 +139,8 @@ def _check_images(records, described):
     """Lists each folder once: asking for every file by itself takes minutes on a network file system."""
     wanted = defaultdict(set)
     for record in records:
-        if "file_name" in record:
-            folder, name = os.path.split(PathManager.get_local_path(record["file_name"]))
+        if "://" not in record.get("file_name", "://"):  # what is remote is fetched when it is read
+            folder, name = os.path.split(record["file_name"])
             wanted[folder].add(name)
     missing = []
     for folder, names in wanted.items():

@@ -61,7 +61,7 @@ class DistillationTrainer(SimpleTrainer):
 
     def _write_checked_metrics(self, losses: Mapping[str, Tensor], data, data_time):
         """Fetches all losses from the device at once, for the check and for the log."""
-        values = torch.stack([loss.detach().float() for loss in losses.values()]).cpu()
+        values = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()]).cpu()
         broken = [name for name, finite in zip(losses, values.isfinite().tolist()) if not finite]
         if broken:
             shown = ", ".join(f"{name}={value:.4g}" for name, value in zip(losses, values.tolist()))
@@ -81,7 +81,14 @@ class DistillationTrainer(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: Mapping) -> None:
-        """Continues from a state; the iteration is the last one that was finished."""
+        """Continues from a state; the iteration is the last one that was finished.
+
+        Learning rate, weight decay and the like stay those of this run's config, which may have changed to rescue it.
+        """
+        groups = self.optimizer.param_groups
+        configured = [{key: value for key, value in group.items() if key != "params"} for group in groups]
         super().load_state_dict(state_dict)
+        for group, options in zip(self.optimizer.param_groups, configured):
+            group.update(options, initial_lr=options["lr"])
         if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])

@@ -18,7 +18,7 @@ from torch import nn
 
 from .checkpointing import DistillationCheckpointer
 from .hooks import DistillationSchedule, GradientClipping
-from .preflight import check_classes, check_output_dir, load_records
+from .preflight import check_batch_size, check_classes, check_output_dir, load_records
 from .trainer import DistillationTrainer
 
 __all__ = ["build_model", "evaluate", "student_of", "test", "train"]
@@ -114,8 +114,11 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         ValueError: if the config, a checkpoint or the data is unusable; nothing has been trained then.
         FloatingPointError: if a loss becomes infinite or NaN.
     """
+    if absent := {"optimizer", "lr_multiplier"} - set(config) or {"train"} - set(config.dataloader):
+        raise ValueError(f"the config has no {' and no '.join(sorted(absent))}, which training needs")
     options = config.train
     check_output_dir(options.output_dir)
+    check_batch_size(config.dataloader.train)
     if "evaluator" in config.dataloader:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())

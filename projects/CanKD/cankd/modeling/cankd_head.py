@@ -96,17 +96,19 @@ class CanKDHead(nn.Module):
                 losses[f"loss_cankd_{level}"] = self.weight * F.mse_loss(student, teacher)
         return losses
 
-    def inactive_losses(self) -> dict[str, Tensor]:
+    def inactive_losses(self, like: Tensor) -> dict[str, Tensor]:
         """Returns zeros by the same names, tied to every parameter, for steps on which the head does not run.
 
         DistributedDataParallel wants each parameter to take part in each step.
+
+        Args:
+            like: any loss, for device and type.
         """
         losses = {}
         for level in self.levels:
             modules = [group[level] for group in (self.non_local, self.adapters) if level in group]
             parameters = [p.sum() for module in modules for p in module.parameters()]
-            zero = next(self.parameters(), torch.zeros(())).new_zeros(())
-            losses[f"loss_cankd_{level}"] = 0.0 * sum(parameters, zero)
+            losses[f"loss_cankd_{level}"] = 0.0 * sum(parameters, like.new_zeros(()))
         return losses
 
     @torch.no_grad()

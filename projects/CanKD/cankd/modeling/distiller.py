@@ -71,7 +71,8 @@ class Distiller(nn.Module):
         if not self.training:
             return self.student(batched_inputs)
         if self.distillation_scale * self.head.weight == 0:
-            return {**self.student(batched_inputs), **self._inactive_losses()}
+            losses = self.student(batched_inputs)
+            return {**losses, **self._inactive_losses(next(iter(losses.values())))}
         with record_features(self.student.backbone) as student_features:
             losses = self.student(batched_inputs)
         features = self._pair_features(batched_inputs, student_features)
@@ -80,8 +81,8 @@ class Distiller(nn.Module):
         self._log_correlations(*features)
         return losses
 
-    def _inactive_losses(self):
-        losses = self.head.inactive_losses()
+    def _inactive_losses(self, like):
+        losses = self.head.inactive_losses(like)
         if comm.get_world_size() > 1:
             return losses  # DistributedDataParallel waits for every parameter
         return {name: loss.detach() for name, loss in losses.items()}  # the optimizer leaves the head alone

@@ -26,6 +26,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[s
         ValueError: if a pattern matches nothing, or if a key that matches is absent from the teacher or has another
             shape there, as with differing class counts. The student is unchanged then.
     """
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     student_state, teacher_state = student.state_dict(), teacher.state_dict()
     copied = set()
     for pattern in patterns:
@@ -55,7 +56,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[s
     logger.info(
         "Inherited %d keys from the teacher by %s; %d keys of the student keep their own start (in %d modules: %s)",
         len(copied),
-        list(patterns),
+        patterns,
         len(student_state) - len(copied),
         len(skipped),
         ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else ""),

@@ -42,7 +42,7 @@ class CrossNonLocal(nn.Module):
                 start at zero, so z = x at first; with "" those of ``out`` do.
 
         Raises:
-            ValueError: if the affinity is unknown or a number is not positive.
+            ValueError: if the affinity or the norm is unknown, the norm is frozen, or a number is not positive.
         """
         super().__init__()
         if affinity not in AFFINITIES:
@@ -65,7 +65,7 @@ class CrossNonLocal(nn.Module):
             self.concat = nn.Conv2d(2 * inter_channels, 1, 1, bias=False)
         self.g = nn.Conv2d(in_channels, inter_channels, 1)
         self.out = nn.Conv2d(inter_channels, in_channels, 1)
-        self.norm = get_norm(norm, in_channels) or nn.Identity()
+        self.norm = _build_norm(norm, in_channels)
 
         starts_at_zero = self.norm if norm else self.out
         nn.init.zeros_(starts_at_zero.weight)
@@ -102,6 +102,18 @@ class CrossNonLocal(nn.Module):
         return student_weight @ query, teacher_weight @ key
 
 
+def _build_norm(name, channels):
+    if not name:
+        return nn.Identity()
+    try:
+        norm = get_norm(name, channels)
+    except KeyError as error:
+        raise ValueError(f"norm is {name!r}, which Detectron2 does not know: use BN, SyncBN, GN or ''") from error
+    if not isinstance(norm.weight, nn.Parameter):
+        raise ValueError(f"norm is {name!r}, whose weight stays at the zero from which it has to grow: use BN")
+    return norm
+
+
 def _attend_by_dot_product(query, key, value):
     """Groups ``query^T key value^T / M`` so that its only intermediate is C' × C'; divides early to keep it small."""
     context = value @ (key / key.shape[2]).mT  # (N, C', C')
@@ -109,7 +121,10 @@ def _attend_by_dot_product(query, key, value):
 
 
 def _attend_by_softmax(query, key, value):
-    """Unscaled softmax attention. Its kernels that form no full matrix want equal, aligned, contiguous channels."""
+    """Unscaled softmax attention. Its kernels that form no full matrix want equal, aligned, contiguous channels.
+
+    (On CUDA they want float32 or less, too; the head gives them that.)
+    """
     channels = value.shape[1]
     width = 8 * math.ceil(max(query.shape[1], channels) / 8)
     query, key, value = (

@@ -5,6 +5,8 @@ import logging
 import os
 import pickle
 
+import numpy as np
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ _HARMLESS = {
     ("numpy", "ndarray"),
     ("numpy.core.multiarray", "_reconstruct"),
     ("numpy.core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
 }
@@ -104,22 +108,24 @@ class VerifyingCheckpointer(DetectionCheckpointer):
                 with open(filename, "rb") as f:
                     _NumpyUnpickler(f, encoding="latin1").load()
             loaded = super()._load_file(filename)
-        except (
-            AssertionError,
-            EOFError,
-            KeyError,
-            OSError,
-            RuntimeError,
-            pickle.UnpicklingError,
-        ) as error:
+        except Exception as error:  # a file from elsewhere can be wrong in any way
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(
                 f"{filename} ({os.path.getsize(filename):,} bytes) cannot be read as a checkpoint; it may be "
                 f"truncated, of another kind, or hold code, which is not run: {reason}"
             ) from error
-        if not isinstance(loaded["model"], dict) or not loaded["model"]:
-            raise ValueError(f"{filename} holds no weights under 'model'; is it a checkpoint?")
+        weights = loaded["model"]
+        if not isinstance(weights, dict) or not weights:
+            raise ValueError(f"{filename} holds no weights under 'model': it is no checkpoint of Detectron2")
+        if foreign := [name for name, value in weights.items() if not isinstance(value, (np.ndarray, Tensor))]:
+            raise ValueError(
+                f"{filename} is no checkpoint of Detectron2: instead of weights, or a dict of them under 'model', it "
+                f"has {', '.join(map(str, foreign[:5]))}"
+            )
         return loaded
+
+    def _torch_load(self, f):
+        return torch.load(f, map_location="cpu", weights_only=True)
 
     def _convert_ndarray_to_tensor(self, state_dict):
         super()._convert_ndarray_to_tensor(state_dict)

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode, Instances
+from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
 
 __all__ = ["draw_annotations", "draw_detections", "save_grid"]
@@ -53,8 +54,9 @@ def draw_annotations(
 
 def _draw(image, boxes, classes, labels, metadata, scale):
     visualizer = Visualizer(image, metadata, scale=scale)
+    colors = metadata.get("thing_colors") or colormap(rgb=True).tolist()
     for box, category, label in zip(boxes, classes, labels):
-        color = tuple(channel / 255 for channel in metadata.thing_colors[category])
+        color = tuple(channel / 255 for channel in colors[category % len(colors)])
         visualizer.draw_box(box, alpha=1.0, edge_color=color)
         # Above the box, or within where there is no room.
         position = box[0], box[1] - 9 if box[1] >= 9 else box[1]
