@@ -8,7 +8,7 @@ since before the first step counts. On a GPU the memory is the allocator's peak.
 import argparse
 import pathlib
 import platform
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -64,10 +64,16 @@ def measure_memory(step, device):
         torch.cuda.reset_peak_memory_stats()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     for _ in range(3):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return peak_memory() - before
+
+
+def peak_memory():
+    """Returns this process's peak resident memory in MiB; Linux counts it from the program's start."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10
 
 
 def measure_memory_apart(form, affinity, args):
@@ -88,13 +94,14 @@ def compare(affinity, args):
     ratios = sorted(ours / theirs for ours, theirs in zip(*seconds.values()))
     medians = [statistics.median(values) for values in seconds.values()]
     memory = [measure_memory_apart(form, affinity, args) for form in FORMS]
-    return [
+    row = [
         affinity,
         f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})",
         f"{memory[0] / memory[1]:.2f}",
-        *(f"{value:.2f} s" if args.device == "cpu" else f"{1000 * value:.1f} ms" for value in medians),
-        *(f"{value:,.0f} MiB" for value in memory),
     ]
+    if args.device == "cuda":  # a CPU's absolute figures say more about the machine
+        row += [*(f"{1000 * value:.1f} ms" for value in medians), *(f"{value:,.0f} MiB" for value in memory)]
+    return row
 
 
 def main(args):
@@ -103,15 +110,18 @@ def main(args):
         print(measure_memory(Step(args.memory_of, args.affinities[0], args.size, args.device), args.device))
         return
     rows = [compare(affinity, args) for affinity in tqdm(args.affinities, unit="affinity")]
-    headers = ["affinity", "time ratio", "memory ratio", "time", "time, written out", "memory", "memory, written out"]
-    table = tabulate(rows, headers, "pipe", colalign=("left", *["right"] * 6), disable_numparse=True)
+    headers = ["affinity", "time", "memory", "time", "time, written out", "memory", "memory, written out"][
+        : len(rows[0])
+    ]
+    table = tabulate(rows, headers, "pipe", colalign=("left", *["right"] * (len(headers) - 1)), disable_numparse=True)
     machine = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
     text = (
         f"# Distillation head against its written-out form\n\n"
-        f"`benchmarks/head.py`: one step at {'×'.join(map(str, args.size))}, pooling 2, float32, {machine}, "
-        f"PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}. A ratio below 1 favours "
-        f"cankd's form; times are medians of {args.repeats} alternating steps (ratio: median, smallest and largest), "
-        f"memory is the growth of the peak.\n\n{table}\n"
+        f"`benchmarks/head.py`: forward and backward at {'×'.join(map(str, args.size))}, pooling 2, float32, "
+        f"{machine}, PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}. Each figure is a "
+        f"ratio: cankd's form divided by the one that holds the positions × positions matrix. Time: median of "
+        f"{args.repeats} alternating pairs of steps (smallest and largest); memory: growth of the peak in a process of "
+        f"its own.\n\n{table}\n"
     )
     print(text)
     if args.output:
