@@ -8,7 +8,7 @@ from ..common.train import train
 
 train.output_dir = "output/DigitScenes/retinanet_R10"
 train.reference_batch_size = 8
-train.max_iter = 800
+train.max_iter = 1000
 train.checkpointer = dict(period=100, max_to_keep=2)
 train.eval_period = 0
 train.clip_gradients.max_norm = 10.0
