@@ -6,7 +6,7 @@ from cankd.modeling import CanKDHead, Distiller, Teacher
 from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
 
-DETECTORS = ("retinanet", "faster_rcnn")
+DETECTORS = ("retinanet", "faster_rcnn", "cascade_rcnn", "fcos", "reppoints")
 
 
 def detector_config(kind, width=16):

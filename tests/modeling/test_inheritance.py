@@ -44,3 +44,24 @@ def test_refuses_other_classes_and_other_architectures():
         inherit_weights(instantiate(config), detector("retinanet"), ["head.*"])
     with pytest.raises(ValueError, match="head.cls_score.bias: absent from the teacher"):
         inherit_weights(detector("retinanet"), detector("faster_rcnn"), ["head.*"])
+
+
+def test_maps_to_names_that_differ_in_the_teacher(caplog):
+    """Cascade R-CNN has three box heads, whose regressors know no classes; the first is nearest to Faster R-CNN's."""
+    student, teacher = detector("faster_rcnn"), detector("cascade_rcnn")
+    patterns = {
+        "roi_heads.box_head.*": "roi_heads.box_head.0.*",
+        "roi_heads.box_predictor.cls_score.*": "roi_heads.box_predictor.0.cls_score.*",
+    }
+    with caplog.at_level("INFO"):
+        copied = inherit_weights(student, teacher, patterns)
+    assert len(copied) == 4
+    assert torch.equal(student.roi_heads.box_head.fc1.weight, teacher.roi_heads.box_head[0].fc1.weight)
+    predictor = teacher.roi_heads.box_predictor[0]
+    assert torch.equal(student.roi_heads.box_predictor.cls_score.bias, predictor.cls_score.bias)
+    assert "keep their own start, in " in caplog.text and "roi_heads.box_predictor.bbox_pred" in caplog.text
+    patterns["roi_heads.box_predictor.*"] = "roi_heads.box_predictor.0.*"
+    with pytest.raises(ValueError, match=r"bbox_pred.bias \(from .*0.bbox_pred.bias\): \(40,\) in the student, \(4,\)"):
+        inherit_weights(student, teacher, patterns)
+    with pytest.raises(ValueError, match="maps 'roi_heads' to 'heads.0.*': both need one '.*', at the end"):
+        inherit_weights(student, teacher, {"roi_heads": "heads.0.*"})

@@ -2,6 +2,11 @@
 
 from detectron2.model_zoo import get_config
 
-model = get_config("common/models/mask_rcnn_fpn.py").model
-for _part in ("mask_in_features", "mask_pooler", "mask_head"):
-    del model.roi_heads[_part]
+
+def without_masks(model):
+    for part in ("mask_in_features", "mask_pooler", "mask_head"):
+        del model.roi_heads[part]
+    return model
+
+
+model = without_masks(get_config("common/models/mask_rcnn_fpn.py").model)

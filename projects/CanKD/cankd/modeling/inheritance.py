@@ -1,6 +1,6 @@
 import fnmatch
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -11,54 +11,70 @@ logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
-def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[str]) -> list[str]:
+def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[str] | Mapping[str, str]) -> list[str]:
     """Starts parts of the student from the teacher's weights: the paper's inheriting strategy (†).
 
     Args:
         student: is changed in place.
         teacher: the teacher's model.
-        patterns: names of state-dict keys with wildcards, for example ["backbone.fpn_*", "head.*"].
+        patterns: names of state-dict keys with wildcards, for example ["backbone.fpn_*", "head.*"]. Where the teacher's
+            names differ, a map to them: {"box_head.*": "box_head.0.*"}, both with one "*", at the end.
 
     Returns:
-        The names of the keys that were copied.
+        The names of the student's keys that were copied to.
 
     Raises:
         ValueError: if a pattern matches nothing, or if a key that matches is absent from the teacher or has another
             shape there, as with differing class counts. The student is unchanged then.
     """
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
     student_state, teacher_state = student.state_dict(), teacher.state_dict()
-    copied = set()
-    for pattern in patterns:
-        matched = fnmatch.filter(student_state, pattern)
-        if not matched:
-            parts = sorted({".".join(key.split(".")[:2]) for key in student_state})
-            raise ValueError(
-                f"train.inherit has the pattern {pattern!r}, which matches nothing in the student. Its parts are: "
-                f"{', '.join(parts)}"
-            )
-        copied.update(matched)
+    sources = _find_sources(student_state, patterns)
     refused = []
-    for key in sorted(copied):
-        if key not in teacher_state:
-            refused.append(f"{key}: absent from the teacher")
-        elif teacher_state[key].shape != student_state[key].shape:
-            shapes = tuple(student_state[key].shape), tuple(teacher_state[key].shape)
-            refused.append(f"{key}: {shapes[0]} in the student, {shapes[1]} in the teacher")
+    for key, source in sorted(sources.items()):
+        name = key if key == source else f"{key} (from {source})"
+        if source not in teacher_state:
+            refused.append(f"{name}: absent from the teacher")
+        elif teacher_state[source].shape != student_state[key].shape:
+            shapes = tuple(student_state[key].shape), tuple(teacher_state[source].shape)
+            refused.append(f"{name}: {shapes[0]} in the student, {shapes[1]} in the teacher")
     if refused:
         raise ValueError(
             "train.inherit asks for keys that the teacher cannot give (another number of classes or channels, or "
             "another architecture); narrow its patterns to leave them out:\n  " + "\n  ".join(refused)
         )
-    for key in copied:
-        student_state[key].copy_(teacher_state[key])
-    skipped = sorted({key.rsplit(".", 1)[0] for key in student_state.keys() - copied})
+    for key, source in sources.items():
+        student_state[key].copy_(teacher_state[source])
+    own = student_state.keys() - sources.keys()
     logger.info(
-        "Inherited %d keys from the teacher by %s; %d keys of the student keep their own start (in %d modules: %s)",
-        len(copied),
+        "Inherited %d keys from the teacher by %s; %d keys of the student keep their own start, in %s",
+        len(sources),
         patterns,
-        len(student_state) - len(copied),
-        len(skipped),
-        ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else ""),
+        len(own),
+        ", ".join(_parts(own, depth=3)) or "no part",
     )
-    return sorted(copied)
+    return sorted(sources)
+
+
+def _find_sources(student_state, patterns):
+    """Returns, for each of the student's keys that matches, the teacher's key that it is to start from."""
+    if isinstance(patterns, str):
+        patterns = [patterns]
+    if not isinstance(patterns, Mapping):
+        patterns = {pattern: pattern for pattern in patterns}
+    sources = {}
+    for pattern, source in patterns.items():
+        if pattern != source and [p.find("*") for p in (pattern, source)] != [len(pattern) - 1, len(source) - 1]:
+            raise ValueError(f"train.inherit maps {pattern!r} to {source!r}: both need one '*', at the end")
+        matched = fnmatch.filter(student_state, pattern)
+        if not matched:
+            raise ValueError(
+                f"train.inherit has the pattern {pattern!r}, which matches nothing in the student. Its parts are: "
+                f"{', '.join(_parts(student_state, depth=2))}"
+            )
+        for key in matched:
+            sources[key] = key if pattern == source else source[:-1] + key[len(pattern) - 1 :]
+    return sources
+
+
+def _parts(keys, depth):
+    return sorted({".".join(key.split(".")[:-1][:depth]) for key in keys})
