@@ -23,9 +23,18 @@ sgd.params.weight_decay_norm = 1e-4
 
 # 24 epochs of COCO's 117,266 annotated training images, 4 an iteration.
 coco_epoch = 29317
+coco_1x_iterations = 12 * coco_epoch
 coco_2x_iterations = 24 * coco_epoch
-coco_2x = L(WarmupParamScheduler)(
-    scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01], milestones=[16, 22, 24]),
-    warmup_factor=0.001,
-    warmup_length=500 / coco_2x_iterations,
-)
+
+
+def _coco_steps(iterations, milestones):
+    """A tenth at each milestone, in epochs, after 500 iterations of warm-up."""
+    return L(WarmupParamScheduler)(
+        scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01], milestones=milestones),
+        warmup_factor=0.001,
+        warmup_length=500 / iterations,
+    )
+
+
+coco_1x = _coco_steps(coco_1x_iterations, [8, 11, 12])
+coco_2x = _coco_steps(coco_2x_iterations, [16, 22, 24])

@@ -1,44 +1,51 @@
+import pathlib
+
 import pytest
 import torch
 from cankd import model_zoo
 from cankd.engine import build_model
-from cankd.modeling import inherit_weights
+from cankd.modeling import DeformBottleneckBlock, inherit_weights
 from detectron2.config import instantiate
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.utils.events import EventStorage
+from omegaconf import OmegaConf
 
 from tests.tiny import batch, save_weights
 
-
-@pytest.fixture(scope="module")
-def teacher_weights(tmp_path_factory):
-    """Stands in for the model zoo: random weights of a recipe's teacher, by detector."""
-    saved = {}
-
-    def weights(detector, config):
-        if detector not in saved:
-            model = instantiate(config.model.teacher.model)
-            saved[detector] = save_weights(model, tmp_path_factory.mktemp(detector) / "teacher.pth")
-        return saved[detector]
-
-    return weights
+INHERITED = {
+    "retinanet_R50_from_R101": {"backbone.fpn_lateral5.weight", "backbone.top_block.p6.bias", "head.bbox_pred.weight"},
+    "retinanet_R50_from_X101": {"backbone.fpn_lateral5.weight", "backbone.top_block.p6.bias", "head.bbox_pred.weight"},
+    "faster_rcnn_R50_from_R101": {"backbone.fpn_lateral5.weight", "roi_heads.box_predictor.bbox_pred.weight"},
+    "faster_rcnn_R50_from_cascade_X101": {"backbone.fpn_lateral5.weight", "roi_heads.box_head.fc1.weight"},
+    "fcos_R50_from_R101": {"backbone.fpn_lateral5.weight", "head.ctrness.weight"},
+    "reppoints_R50_from_X101": {"backbone.fpn_lateral5.weight", "head.cls_conv.weight", "points_to_boxes.log_scale"},
+}
+RECIPES = [*INHERITED, "retinanet_R50_from_fcos_X101"]
 
 
-@pytest.mark.parametrize("suffix", ["", "_inherit"])
-@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
-def test_recipe_trains_a_step(detector, suffix, teacher_weights):
-    config = model_zoo.get_config(f"COCO-Detection/{detector}_R50_from_R101{suffix}.py")
-    assert f"{detector}_R_101_FPN_3x" in config.model.teacher.weights
+def recipe(name):
+    return model_zoo.get_config(f"COCO-Detection/{name}.py")
+
+
+def test_every_recipe_is_tested():
+    folder = pathlib.Path(model_zoo.get_config_file("COCO-Detection/retinanet_R50.py")).parent
+    found = {path.stem for path in folder.glob("*_from_*.py")}
+    assert found == {*RECIPES, *(f"{name}_inherit" for name in INHERITED)}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_trains_a_step(name, tmp_path):
+    config = recipe(name)
     config.train.device = "cpu"
-    config.model.teacher.weights = teacher_weights(detector, config)
+    teacher = instantiate(config.model.teacher.model)
+    config.model.teacher.weights = save_weights(teacher, tmp_path / "teacher.pth")
     model = build_model(config)
     assert len(model.student.backbone.bottom_up.res4) == 6
     assert len(model.teacher.model.backbone.bottom_up.res4) == 23
-    if suffix:
-        copied = inherit_weights(model.student, model.teacher.model, config.train.inherit)
-        assert "backbone.fpn_lateral5.weight" in copied
-        assert not any(name.startswith(("backbone.bottom_up", "proposal_generator")) for name in copied)
-        expected = {"retinanet": "head.bbox_pred.weight", "faster_rcnn": "roi_heads.box_predictor.bbox_pred.weight"}
-        assert expected[detector] in copied
+    if name in INHERITED:
+        copied = set(inherit_weights(model.student, teacher, recipe(f"{name}_inherit").train.inherit))
+        assert INHERITED[name] < copied
+        assert not any(key.startswith(("backbone.bottom_up", "proposal_generator")) for key in copied)
     config.optimizer.params.model = model
     optimizer = instantiate(config.optimizer)
     with EventStorage():
@@ -53,16 +60,68 @@ def test_recipe_trains_a_step(detector, suffix, teacher_weights):
     assert not torch.equal(before, bottom_up.res3[0].conv1.weight)
 
 
-@pytest.mark.parametrize("name", ["retinanet_R50_from_R101", "faster_rcnn_R50_from_R101"])
+@pytest.mark.parametrize("name", INHERITED)
+def test_inheriting_recipe_differs_in_nothing_else(name):
+    plain, inheriting = (OmegaConf.to_container(recipe(f"{name}{suffix}").train) for suffix in ("", "_inherit"))
+    assert plain.pop("inherit") == [] and inheriting.pop("inherit")
+    assert (
+        inheriting.pop("output_dir") == f"{plain.pop('output_dir')}_inherit" == f"output/COCO-Detection/{name}_inherit"
+    )
+    assert plain == inheriting
+    assert recipe(name).model == recipe(f"{name}_inherit").model
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_recipe_has_the_published_schedule(name):
-    config = model_zoo.get_config(f"COCO-Detection/{name}.py")
+    config = recipe(name)
     assert config.dataloader.train.total_batch_size == config.train.reference_batch_size == 4
+    assert config.dataloader.train.mapper.image_format == config.dataloader.test.mapper.image_format == "BGR"
     assert (config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (0.005, 0.9, 1e-4)
     assert config.train.clip_gradients.max_norm == 35
-    assert config.train.max_iter == 24 * 29317
+    length, *milestones = (12, 8, 11) if name == "retinanet_R50_from_fcos_X101" else (24, 16, 22)
+    assert config.train.max_iter == length * 29317
     multiplier = instantiate(config.lr_multiplier)
-    epochs = {0.0: 0.001, 1: 1, 15.9: 1, 16.1: 0.1, 21.9: 0.1, 22.1: 0.01}
-    for epoch, expected in epochs.items():
-        assert multiplier(epoch / 24) == pytest.approx(expected, rel=1e-3)
+    assert multiplier(0.0) == pytest.approx(0.001, rel=1e-3)
+    for milestone, before in zip(milestones, (1, 0.1)):
+        assert multiplier((milestone - 0.1) / length) == pytest.approx(before)
+        assert multiplier((milestone + 0.1) / length) == pytest.approx(before / 10)
     warm = 500 / config.train.max_iter
     assert multiplier(warm * 0.5) == pytest.approx(0.5, abs=0.01) and multiplier(warm * 1.01) == 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_teacher_comes_from_the_model_zoo_or_from_its_own_config(name):
+    teacher = recipe(name).model.teacher
+    if teacher.weights.startswith("https"):
+        assert f"{name.split('_R50')[0]}_R_101_FPN_3x" in teacher.weights
+        return
+    own = recipe(pathlib.Path(teacher.weights).parent.name)
+    assert teacher.weights == f"{own.train.output_dir}/model_final.pth"
+    assert OmegaConf.to_yaml(own.model, resolve=True) == OmegaConf.to_yaml(teacher.model, resolve=True)
+    image_format = own.dataloader.train.mapper.image_format
+    assert teacher.get("input_format", own.model.get("input_format", "BGR")) == image_format
+    assert (own.model.pixel_mean[0] > own.model.pixel_mean[2]) == (image_format == "RGB")
+
+
+def blocks(name):
+    bottom_up = instantiate(recipe(name).model.backbone.bottom_up)
+    return {stage: getattr(bottom_up, stage) for stage in ("res2", "res3", "res4", "res5")}
+
+
+@pytest.mark.parametrize(
+    "name, groups, widths",
+    [
+        ("retinanet_X101", 64, [256, 512, 1024, 2048]),
+        ("fcos_X101", 64, [256, 512, 1024, 2048]),
+        ("cascade_mask_rcnn_X101", 32, [256, 512, 1024, 2048]),
+        ("reppoints_X101", 32, [128, 256, 512, 1024]),
+    ],
+)
+def test_resnext_has_its_published_shape(name, groups, widths):
+    for (stage, modules), width, depth in zip(blocks(name).items(), widths, (3, 4, 23, 3)):
+        assert len(modules) == depth
+        deformable = name == "reppoints_X101" and stage != "res2"
+        for block in modules:
+            assert type(block) is (DeformBottleneckBlock if deformable else BottleneckBlock)
+            assert (block.conv2.groups, block.conv2.in_channels) == (groups, width)
+            assert block.conv1.stride == (1, 1)  # the 3×3 convolution has the stride

@@ -4,9 +4,14 @@ import sys
 
 import pytest
 import torch
+import torchvision
 from cankd.engine import DistillationCheckpointer, train
 from cankd.engine.files import replace_file
+from cankd.modeling import DeformBottleneckBlock
+from detectron2.modeling.backbone import BasicStem, ResNet
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from tests.tiny import detector, save_weights
 
@@ -122,6 +127,41 @@ def test_pretrained_backbone_has_to_fit_whole(tmp_path):
     torch.save({"model": backbone, "matching_heuristics": True}, path)
     with pytest.raises(ValueError, match="its backbone does not fit, beginning with .*res4.0.conv1.weight"):
         start(model, path)
+
+
+def test_starts_from_torchvisions_backbones(tmp_path):
+    source = torchvision.models.resnet18()
+    for module in source.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 1)
+    torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+    model = nn.Module()
+    model.backbone = nn.Module()
+    model.backbone.bottom_up = ResNet(
+        BasicStem(norm="BN"), ResNet.make_default_stages(18, norm="BN"), out_features=["res2", "res5"]
+    )
+    report = start(model, tmp_path / "resnet18.pth")
+    assert not report.missing and set(report.unexpected) == {"fc.weight", "fc.bias"}
+    nodes = {"layer1": "res2", "layer4": "res5"}
+    extractor = create_feature_extractor(source.eval(), nodes)
+    image = torch.randn(1, 3, 64, 64)
+    found, expected = model.eval().backbone.bottom_up(image), extractor(image)
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
+
+
+def test_deformable_blocks_start_from_plain_ones(tmp_path):
+    def backbone(block):
+        stage = ResNet.make_stage(block, 1, in_channels=64, out_channels=64, bottleneck_channels=16, norm="BN")
+        model = nn.Module()
+        model.backbone = nn.Module()
+        model.backbone.bottom_up = ResNet(BasicStem(), [stage], out_features=["res2"])
+        return model
+
+    path = save_weights(backbone(BottleneckBlock), tmp_path / "plain.pth")
+    report = start(backbone(DeformBottleneckBlock), f"{path}?matching_heuristics=True")
+    assert {name.rsplit(".", 2)[1] for name in report.missing} == {"conv2_offset"}
 
 
 def test_resume_refuses_another_run(tmp_path):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from cankd.engine import DistillationTrainer, build_model, evaluate, student_of, train
+from cankd.modeling import read_weights
 from detectron2.config import instantiate
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.modeling import RetinaNet
@@ -164,6 +165,21 @@ def test_inheritance_starts_from_the_teacher_but_not_again_on_resume(quick_confi
     config.train.max_iter = 2
     train(config, resume=True)
     assert not weights(config.train.output_dir)["head.cls_score.weight"].any()
+
+
+def test_teacher_is_evaluated_in_its_own_channel_order(quick_config, tmp_path):
+    config = quick_config(CANKD)
+    expected = evaluate(config, role="teacher")["bbox"]
+    model = config.model.teacher.model  # the same teacher, rewritten for RGB
+    weights = read_weights(config.model.teacher.weights)
+    weights["backbone.bottom_up.stem.conv1.weight"] = weights["backbone.bottom_up.stem.conv1.weight"].flip(1)
+    config.model.teacher.weights = str(tmp_path / "rgb.pth")
+    torch.save({"model": weights}, tmp_path / "rgb.pth")
+    model.pixel_mean, model.pixel_std, model.input_format = model.pixel_mean[::-1], model.pixel_std[::-1], "RGB"
+    found = evaluate(config, role="teacher")["bbox"]
+    assert found["AP"] == pytest.approx(expected["AP"], abs=0.5)
+    model.input_format = "BGR"
+    assert evaluate(config, role="teacher")["bbox"]["AP"] < expected["AP"] - 5
 
 
 def test_evaluates_student_and_teacher(quick_config):

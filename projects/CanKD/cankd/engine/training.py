@@ -1,6 +1,7 @@
 """Training and evaluation of whatever a config describes: a distiller, or a plain Detectron2 model."""
 
 import contextlib
+import copy
 import logging
 import random
 from collections.abc import Iterator
@@ -91,7 +92,11 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
     if role == "teacher":
         if "teacher" not in config.model:
             raise ValueError("--model teacher needs a config with a teacher, and this one describes a plain model")
-        model = instantiate(config.model.teacher).model
+        teacher = instantiate(config.model.teacher)
+        model = teacher.model
+        if teacher.input_format and "image_format" in config.dataloader.test.get("mapper", {}):
+            config = copy.deepcopy(config)
+            config.dataloader.test.mapper.image_format = teacher.input_format
     else:
         model = instantiate(config.model.get("student", config.model))
         load_all_weights(model, config.train.init_checkpoint, "student (train.init_checkpoint)")

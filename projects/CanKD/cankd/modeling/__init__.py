@@ -1,4 +1,5 @@
 from .cankd_head import CanKDHead
+from .deform_conv import DeformBottleneckBlock, DeformConv
 from .distiller import Distiller
 from .features import LevelPair, match_levels
 from .inheritance import inherit_weights

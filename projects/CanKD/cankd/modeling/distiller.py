@@ -29,6 +29,7 @@ class Distiller(nn.Module):
         teacher: Teacher,
         head: CanKDHead,
         levels: Mapping[str, str] | None = None,
+        input_format: str | None = None,
         correlation_period: int = 20,
     ):
         """
@@ -38,6 +39,8 @@ class Distiller(nn.Module):
             head: gives the distillation losses of the student's levels ``head.levels``.
             levels: map from student level to teacher level. Where it says nothing, levels of the same stride pair up,
                 then those of the same name. Levels of other strides pair up only if mapped; the student's is resized.
+            input_format: channel order of the images, "BGR" or "RGB"; the student's own ``input_format`` if not given,
+                and "BGR", as Detectron2's data loaders give them, if it has none.
             correlation_period: iterations between two measurements of how the features correlate, 0 for never.
 
         Raises:
@@ -47,6 +50,7 @@ class Distiller(nn.Module):
         self.student = student
         self.teacher = teacher
         self.head = head
+        self.input_format = input_format or getattr(student, "input_format", None) or "BGR"
         self.correlation_period = correlation_period
         self.distillation_scale = 1.0
         self.pairs = match_levels(head.levels, backbone_shapes(student, "student"), teacher.output_shape(), levels)
@@ -89,11 +93,8 @@ class Distiller(nn.Module):
 
     def _pair_features(self, batched_inputs, student_features):
         """Returns both models' features by the student's level names, each pair of one size."""
-        teacher_features = self.teacher(
-            batched_inputs,
-            [pair.teacher for pair in self.pairs],
-            getattr(self.student, "input_format", None),
-        )
+        levels = [pair.teacher for pair in self.pairs]
+        teacher_features = self.teacher(batched_inputs, levels, self.input_format)
         students, teachers = {}, {}
         for pair in self.pairs:
             student, teacher = student_features[pair.student], teacher_features[pair.teacher]

@@ -24,7 +24,7 @@ class Teacher(nn.Module):
             model: a Detectron2 meta-architecture with ``backbone``, ``pixel_mean`` and ``pixel_std``.
             weights: path or URL of its checkpoint, any that Detectron2 reads.
             input_format: channel order that it was trained on, "BGR" or "RGB"; the model's own ``input_format`` if not
-                given, and the student's if the model has none.
+                given, and that of the images if the model has none.
 
         Raises:
             ValueError: if the weights are missing, unreadable, or not those of this model; if the model has no backbone
@@ -46,14 +46,12 @@ class Teacher(nn.Module):
         return self._output_shape
 
     @torch.no_grad()
-    def forward(
-        self, batched_inputs: Sequence[Mapping], levels: Sequence[str], input_format: str | None
-    ) -> dict[str, Tensor]:
+    def forward(self, batched_inputs: Sequence[Mapping], levels: Sequence[str], input_format: str) -> dict[str, Tensor]:
         """
         Args:
             batched_inputs: what the student gets; "image" is a tensor ``(3, H, W)``.
             levels: names of the teacher's levels to compute.
-            input_format: channel order of the images, "BGR" or "RGB"; None if unknown.
+            input_format: channel order of the images, "BGR" or "RGB".
 
         Returns:
             Map from level to feature, ``(N, C, H, W)``, without gradient.

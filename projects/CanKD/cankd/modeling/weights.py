@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import pickle
+import re
 
 import numpy as np
 import torch
@@ -122,6 +123,8 @@ class VerifyingCheckpointer(DetectionCheckpointer):
                 f"{filename} is no checkpoint of Detectron2: instead of weights, or a dict of them under 'model', it "
                 f"has {', '.join(map(str, foreign[:5]))}"
             )
+        if "layer1.0.conv1.weight" in weights:
+            loaded.update(model=_rename_from_torchvision(weights), matching_heuristics=True)
         return loaded
 
     def _torch_load(self, f):
@@ -147,6 +150,17 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _log_incompatible_keys(self, incompatible):
         """Leaves the account to whoever reads the report."""
+
+
+def _rename_from_torchvision(weights):
+    """Gives the weights of a ResNet of torchvision's, or of one that names its layers alike, Detectron2's names."""
+    renamed = {}
+    for name, value in weights.items():
+        name = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", name)
+        name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
+        name = name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
+        renamed[re.sub(r"\bbn(\d)\.", r"conv\1.norm.", name)] = value
+    return renamed
 
 
 def load_all_weights(model: nn.Module, path: str, role: str) -> LoadReport:

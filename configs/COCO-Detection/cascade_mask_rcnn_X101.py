@@ -1,0 +1,14 @@
+"""A teacher: Cascade Mask R-CNN with ResNeXt-101 32x8d, from Detectron2's ImageNet weights."""
+
+from detectron2.model_zoo import get_config
+
+from ..common.models.resnext import resnext101
+from .faster_rcnn_R50 import dataloader, lr_multiplier, optimizer, train
+
+model = get_config("common/models/cascade_rcnn.py").model
+model.backbone.bottom_up = resnext101(32, 8, out_features=["res2", "res3", "res4", "res5"])
+model.pixel_std = [57.375, 57.12, 58.395]
+dataloader.train.mapper.use_instance_mask = True
+
+train.init_checkpoint = "detectron2://ImageNetPretrained/FAIR/X-101-32x8d.pkl"
+train.output_dir = "output/COCO-Detection/cascade_mask_rcnn_X101"

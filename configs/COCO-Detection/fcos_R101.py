@@ -1,0 +1,8 @@
+"""A teacher: FCOS with ResNet-101, from Detectron2's ImageNet weights."""
+
+from .fcos_R50 import dataloader, lr_multiplier, model, optimizer, train
+
+model.backbone.bottom_up.stages.depth = 101
+
+train.init_checkpoint = "detectron2://ImageNetPretrained/MSRA/R-101.pkl"
+train.output_dir = "output/COCO-Detection/fcos_R101"

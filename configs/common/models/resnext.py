@@ -1,0 +1,44 @@
+from cankd.modeling import DeformBottleneckBlock
+from detectron2.config import LazyCall as L
+from detectron2.modeling.backbone import BasicStem, ResNet
+from detectron2.modeling.backbone.resnet import BottleneckBlock
+
+# ImageNet's in RGB, for backbones that were pre-trained outside of Detectron2.
+imagenet_rgb = dict(pixel_mean=[123.675, 116.28, 103.53], pixel_std=[58.395, 57.12, 57.375])
+
+
+def resnext(depths, num_groups, width_per_group, deformable=(), norm="FrozenBN", width=64, out_features=None):
+    """A ResNeXt (Xie et al. 2017), the 3×3 convolutions of some of its stages deformable.
+
+    Args:
+        depths: blocks of each stage, (3, 4, 23, 3) for ResNeXt-101.
+        num_groups, width_per_group: 64 and 4 for "64x4d".
+        deformable: names of stages, for example ["res4", "res5"].
+        norm: of all layers.
+        width: channels of the stem; the stages have 4, 8, 16 and 32 times as many.
+        out_features: names of stages; res3, res4 and res5 if not given.
+    """
+    stages = []
+    for i, num_blocks in enumerate(depths):
+        stages.append(
+            L(ResNet.make_stage)(
+                block_class=DeformBottleneckBlock if f"res{i + 2}" in deformable else BottleneckBlock,
+                num_blocks=num_blocks,
+                stride_per_block=[1 if i == 0 else 2] + [1] * (num_blocks - 1),
+                in_channels=width if i == 0 else width * 2 ** (i + 1),
+                bottleneck_channels=num_groups * width_per_group * 2**i,
+                out_channels=width * 2 ** (i + 2),
+                num_groups=num_groups,
+                norm=norm,
+            )
+        )
+    return L(ResNet)(
+        stem=L(BasicStem)(in_channels=3, out_channels=width, norm=norm),
+        stages=stages,
+        out_features=out_features or ["res3", "res4", "res5"],
+        freeze_at=2,
+    )
+
+
+def resnext101(num_groups, width_per_group, **options):
+    return resnext((3, 4, 23, 3), num_groups, width_per_group, **options)
