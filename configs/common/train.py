@@ -21,5 +21,6 @@ train.clip_gradients = dict(max_norm=None)
 # The distillation losses grow from 0 over warmup_iters and are off from stop_iter on (None: never).
 train.distillation = dict(warmup_iters=0, stop_iter=None)
 
-# The inheriting strategy (†): parts of the student that start from the teacher's weights, by wildcard.
-train.inherit = []
+# The inheriting strategy (†): parts of the student that start from the teacher's weights, a list of wildcards, or a map
+# from them to the teacher's names. None for no part.
+train.inherit = None

@@ -63,7 +63,7 @@ def test_recipe_trains_a_step(name, tmp_path):
 @pytest.mark.parametrize("name", INHERITED)
 def test_inheriting_recipe_differs_in_nothing_else(name):
     plain, inheriting = (OmegaConf.to_container(recipe(f"{name}{suffix}").train) for suffix in ("", "_inherit"))
-    assert plain.pop("inherit") == [] and inheriting.pop("inherit")
+    assert plain.pop("inherit") is None and inheriting.pop("inherit")
     assert (
         inheriting.pop("output_dir") == f"{plain.pop('output_dir')}_inherit" == f"output/COCO-Detection/{name}_inherit"
     )

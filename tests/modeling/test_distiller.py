@@ -1,10 +1,12 @@
 import pytest
 import torch
-from cankd.modeling import CanKDHead, Distiller
+from cankd.modeling import CanKDHead, Distiller, Teacher
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.modeling import SimpleFeaturePyramid
 from detectron2.utils.events import EventStorage
 
-from tests.tiny import DETECTORS, batch, detector, detector_config, distiller, teacher
+from tests.tiny import DETECTORS, batch, detector, detector_config, distiller, save_weights, teacher
 
 NAMES = {"loss_cankd_p3", "loss_cankd_p4", "loss_cankd_p5"}
 
@@ -13,6 +15,7 @@ NAMES = {"loss_cankd_p3", "loss_cankd_p4", "loss_cankd_p5"}
 @pytest.mark.parametrize("teacher_kind", DETECTORS)
 def test_every_pairing_trains_student_and_head_but_not_the_teacher(tmp_path, student, teacher_kind):
     model = distiller(tmp_path, student, teacher_kind).train()
+    assert [(pair.student_stride, pair.teacher_stride) for pair in model.pairs] == [(8, 8), (16, 16), (32, 32)]
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
     before = {name: value.clone() for name, value in model.teacher.state_dict().items()}
     for step in range(2):
@@ -114,6 +117,43 @@ def test_crops_maps_that_padding_made_unequal(tmp_path):
     with EventStorage():
         model(batch(size=90))
     assert sizes == [(12, 12), (12, 12)]
+
+
+def test_images_smaller_than_the_largest_stride_are_refused_with_the_table(tmp_path):
+    model = distiller(tmp_path).train()
+    message = r"level 'p5' is 1×1, .*larger images.*\n.*student.*\n.*\n.*\n.*\n.*p5 \(stride 32, 64 channels\)"
+    with EventStorage(), pytest.raises(ValueError, match=message):
+        model(batch(size=32))
+
+
+def test_a_simple_feature_pyramid_teaches_a_resnet(tmp_path):
+    """As in ViTDet: strides 8 to 32 from one map of stride 16, images padded to squares, the levels named alike."""
+    config = detector_config("retinanet")
+    plain = config.backbone.bottom_up
+    plain.out_features = ["res4"]
+    config.backbone = L(SimpleFeaturePyramid)(
+        net=plain, in_feature="res4", out_channels=96, scale_factors=[2.0, 1.0, 0.5], norm="LN", square_pad=96
+    )
+    config.head.input_shape = [{**shape, "channels": 96} for shape in config.head.input_shape]
+    config.update(pixel_mean=[123.675, 116.28, 103.53], pixel_std=[58.395, 57.12, 57.375], input_format="RGB")
+    vitdet = instantiate(config)
+    model = Distiller(
+        student=detector("fcos"),
+        teacher=Teacher(model=vitdet, weights=save_weights(vitdet, tmp_path / "vitdet.pth")),
+        head=CanKDHead(levels=["p3", "p4", "p5"], in_channels=96, pool_size=1),
+    ).train()
+    assert all(pair.student_stride == pair.teacher_stride for pair in model.pairs)
+    with EventStorage():
+        losses = model(batch(size=80))
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert model.head.adapters["p5"].weight.grad.any() and model.student.backbone.fpn_output3.weight.grad.any()
+    assert all(p.grad is None for p in model.teacher.parameters())
+
+
+def test_images_are_bgr_unless_the_student_or_the_config_says_otherwise(tmp_path):
+    assert distiller(tmp_path, student="fcos").input_format == "BGR"  # FCOS has no such attribute
+    assert distiller(tmp_path, input_format="RGB").input_format == "RGB"
 
 
 def test_says_which_channels_the_head_should_have(tmp_path):

@@ -7,7 +7,7 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 imagenet_rgb = dict(pixel_mean=[123.675, 116.28, 103.53], pixel_std=[58.395, 57.12, 57.375])
 
 
-def resnext(depths, num_groups, width_per_group, deformable=(), norm="FrozenBN", width=64, out_features=None):
+def resnext(depths, num_groups, width_per_group, deformable=(), norm="BN", width=64, freeze_at=0, out_features=None):
     """A ResNeXt (Xie et al. 2017), the 3×3 convolutions of some of its stages deformable.
 
     Args:
@@ -16,6 +16,7 @@ def resnext(depths, num_groups, width_per_group, deformable=(), norm="FrozenBN",
         deformable: names of stages, for example ["res4", "res5"].
         norm: of all layers.
         width: channels of the stem; the stages have 4, 8, 16 and 32 times as many.
+        freeze_at: 2 freezes the stem and the first stage.
         out_features: names of stages; res3, res4 and res5 if not given.
     """
     stages = []
@@ -36,9 +37,15 @@ def resnext(depths, num_groups, width_per_group, deformable=(), norm="FrozenBN",
         stem=L(BasicStem)(in_channels=3, out_channels=width, norm=norm),
         stages=stages,
         out_features=out_features or ["res3", "res4", "res5"],
-        freeze_at=2,
+        freeze_at=freeze_at,
     )
 
 
+def small_resnext(**options):
+    """ResNeXt-26 8x4d, a quarter as wide, trained from scratch."""
+    return resnext((2, 2, 2, 2), 8, 4, width=16, **options)
+
+
 def resnext101(num_groups, width_per_group, **options):
-    return resnext((3, 4, 23, 3), num_groups, width_per_group, **options)
+    """ResNeXt-101 with pre-trained weights, its norms and its first stage frozen."""
+    return resnext((3, 4, 23, 3), num_groups, width_per_group, norm="FrozenBN", freeze_at=2, **options)

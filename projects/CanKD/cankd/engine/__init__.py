@@ -2,6 +2,7 @@ from .checkpointing import DistillationCheckpointer, export_weights
 from .comparison import comparison_table, gap_closed
 from .config import load_config
 from .demo import run_demo
+from .distillation_check import check_distillation
 from .errors import report_mistakes
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .pictures import draw_comparison, draw_data

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from detectron2.utils import comm
 
-__all__ = ["report_mistakes"]
+__all__ = ["is_mistake", "report_mistakes"]
 
 
 def report_mistakes(when_interrupted: str = "") -> Callable:
@@ -29,7 +29,7 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
             except KeyboardInterrupt:
                 sys.exit(f"Interrupted. {when_interrupted}".strip())
             except Exception as error:
-                if not _is_mistake(error):
+                if not is_mistake(error):
                     raise
                 rank = comm.get_rank()
                 if rank > 0:
@@ -42,10 +42,10 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
 
 
 def _hides_mistakes(record):
-    return not (record.exc_info and _is_mistake(record.exc_info[1]))
+    return not (record.exc_info and is_mistake(record.exc_info[1]))
 
 
-def _is_mistake(error):
+def is_mistake(error: BaseException) -> bool:
     """Tells whether cankd's own code raised the error on purpose, rather than a library that it called."""
     if not isinstance(error, (ValueError, FloatingPointError)):
         return False

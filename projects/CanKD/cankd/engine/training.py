@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from cankd.modeling import Distiller, inherit_weights, load_all_weights
+from cankd.modeling import Distiller, Teacher, inherit_weights, load_all_weights
 from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -22,7 +22,7 @@ from .hooks import DistillationSchedule, GradientClipping
 from .preflight import check_batch_size, check_classes, check_output_dir, load_records
 from .trainer import DistillationTrainer
 
-__all__ = ["build_model", "evaluate", "student_of", "test", "train"]
+__all__ = ["build_model", "choose_precision", "evaluate", "student_of", "teacher_data", "test", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -60,20 +60,20 @@ def student_of(model: nn.Module) -> nn.Module:
     return model.student if isinstance(model, Distiller) else model
 
 
-def test(config: DictConfig, model: nn.Module) -> dict:
+def test(data: DictConfig, model: nn.Module) -> dict:
     """Evaluates a model on the config's test set.
 
     Args:
-        config: with ``dataloader.test`` and ``dataloader.evaluator``.
+        data: ``dataloader`` of a config, with ``test`` and ``evaluator``.
         model: a plain Detectron2 model.
 
     Returns:
         Map from task to metrics; empty except on the main process, and if the config has no evaluator.
     """
-    if "evaluator" not in config.dataloader:
+    if "evaluator" not in data:
         return {}
-    loader = _build_loader(config.dataloader.test)
-    results = inference_on_dataset(model, loader, instantiate(config.dataloader.evaluator))
+    loader = _build_loader(data.test)
+    results = inference_on_dataset(model, loader, instantiate(data.evaluator))
     if comm.is_main_process():
         print_csv_format(results)
     return results
@@ -93,14 +93,19 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
         if "teacher" not in config.model:
             raise ValueError("--model teacher needs a config with a teacher, and this one describes a plain model")
         teacher = instantiate(config.model.teacher)
-        model = teacher.model
-        if teacher.input_format and "image_format" in config.dataloader.test.get("mapper", {}):
-            config = copy.deepcopy(config)
-            config.dataloader.test.mapper.image_format = teacher.input_format
+        model, data = teacher.model, teacher_data(config.dataloader, teacher)
     else:
-        model = instantiate(config.model.get("student", config.model))
+        model, data = instantiate(config.model.get("student", config.model)), config.dataloader
         load_all_weights(model, config.train.init_checkpoint, "student (train.init_checkpoint)")
-    return test(config, model.to(config.train.device))
+    return test(data, model.to(config.train.device))
+
+
+def teacher_data(data: DictConfig, teacher: Teacher) -> DictConfig:
+    """Returns a config's ``dataloader`` with the test images in the channel order that the teacher was trained on."""
+    data = copy.deepcopy(data)
+    if teacher.input_format and "image_format" in data.test.get("mapper", {}):
+        data.test.mapper.image_format = teacher.input_format
+    return data
 
 
 def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) -> dict:
@@ -133,18 +138,32 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
 
     optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     loader = _build_loader(config.dataloader.train, student)
-    trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=_choose_precision(options))
+    trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=choose_precision(options))
     trained_beside = {"distillation_head": model.head} if isinstance(model, Distiller) else {}
     checkpointer = DistillationCheckpointer(student, options.output_dir, **trained_beside, trainer=trainer)
     results = {}
 
     def evaluate_student():
-        results.update(test(config, student))
+        results.update(test(config.dataloader, student))
         return results
 
     trainer.register_hooks([*_build_hooks(config, model, checkpointer, evaluate_student), *extra_hooks])
     trainer.train(_start(checkpointer, trainer, model, options, resume), options.max_iter)
     return results
+
+
+def choose_precision(options: DictConfig) -> torch.dtype | None:
+    """Returns the precision of autocast that ``train`` of a config asks for, None for none.
+
+    Raises:
+        ValueError: if it is unknown.
+    """
+    if not options.amp.enabled:
+        return None
+    precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+    if options.amp.precision not in precisions:
+        raise ValueError(f"train.amp.precision is {options.amp.precision!r}; it has to be one of {sorted(precisions)}")
+    return precisions[options.amp.precision]
 
 
 def _build_loader(loader, student=None):
@@ -179,15 +198,6 @@ def _distribute(model, options):
     if torch.device(options.device).type == "cpu":
         arguments["device_ids"] = None
     return create_ddp_model(model, **arguments)
-
-
-def _choose_precision(options):
-    if not options.amp.enabled:
-        return None
-    precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
-    if options.amp.precision not in precisions:
-        raise ValueError(f"train.amp.precision is {options.amp.precision!r}; it has to be one of {sorted(precisions)}")
-    return precisions[options.amp.precision]
 
 
 def _start(checkpointer, trainer, model, options, resume):

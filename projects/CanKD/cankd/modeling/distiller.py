@@ -71,6 +71,9 @@ class Distiller(nn.Module):
 
         Returns:
             In training, map from name to loss. In evaluation, the student's output.
+
+        Raises:
+            ValueError: if the images are so small that a distilled level has fewer than two positions.
         """
         if not self.training:
             return self.student(batched_inputs)
@@ -80,7 +83,11 @@ class Distiller(nn.Module):
         with record_features(self.student.backbone) as student_features:
             losses = self.student(batched_inputs)
         features = self._pair_features(batched_inputs, student_features)
-        for name, loss in self.head(*features).items():
+        try:
+            distillation_losses = self.head(*features)
+        except ValueError as error:
+            raise ValueError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
+        for name, loss in distillation_losses.items():
             losses[name] = self.distillation_scale * loss
         self._log_correlations(*features)
         return losses

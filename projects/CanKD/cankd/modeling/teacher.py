@@ -32,7 +32,7 @@ class Teacher(nn.Module):
         """
         super().__init__()
         self._output_shape = backbone_shapes(model, "teacher")
-        load_all_weights(model, weights, "teacher")
+        self.load_report = load_all_weights(model, weights, "teacher")
         self.model = model.requires_grad_(False)
         self.input_format = input_format or getattr(model, "input_format", None)
         self.eval()

@@ -1,0 +1,205 @@
+"""What is known about a distillation after a minute, before hours of training."""
+
+import contextlib
+import math
+from collections.abc import Callable
+
+import torch
+from cankd.modeling import Distiller, inherit_weights
+from detectron2.config import instantiate
+from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.evaluator import inference_context
+from detectron2.utils.events import EventStorage
+from fvcore.nn import parameter_count
+from omegaconf import DictConfig
+from tabulate import tabulate
+from tqdm import tqdm
+
+from .checkpointing import DistillationCheckpointer
+from .errors import is_mistake
+from .measurements import count_flops, measure_step
+from .preflight import check_classes, check_output_dir, load_records
+from .training import build_model, choose_precision, teacher_data
+
+__all__ = ["check_distillation"]
+
+HEADLINES = ("AP", "mIoU")
+LOWEST_SCORE = 1.0
+
+
+def check_distillation(config: DictConfig, *, num_images: int = 50, report: Callable = print) -> dict:
+    """Looks for what would make a distillation fail or be in vain, by doing a little of everything that it does.
+
+    Args:
+        config: of a distiller, as for :func:`train`. Nothing is written but its output directory, empty.
+        num_images: of the test set, on which the teacher is evaluated; 0 for none.
+        report: takes each line that the user is to see.
+
+    Returns:
+        What was found, ready for JSON: "levels", "weights", "teacher", "cost", "memory", "learning_rate", "gradients",
+        and "problems", a list of what has to be mended; empty if the run is ready. What a problem kept from being
+        looked at is absent.
+    """
+    found = {"problems": []}
+    problems = found["problems"]
+    with _collect(problems):
+        check_output_dir(config.train.output_dir)
+    train_records = test_records = model = None
+    with _collect(problems):
+        train_records = load_records(config.dataloader.train.dataset)
+    with _collect(problems):
+        test_records = load_records(config.dataloader.test.dataset)
+    with _collect(problems):
+        model = build_model(config)
+        if not isinstance(model, Distiller):
+            raise ValueError(f"model is a {type(model).__name__}: only the config of a distiller can be checked")
+        found["levels"] = _describe_levels(model, report)
+        found["weights"] = _load_weights(model, config.train, report)
+        found["learning_rate"] = _describe_learning_rate(config, report)
+    if "weights" in found and test_records and num_images:
+        with _collect(problems):
+            found["teacher"] = _evaluate_teacher(config, model, test_records, num_images, report)
+    if "weights" in found and train_records is not None:
+        with _collect(problems):
+            check_classes(train_records, model.student)
+            found.update(_take_step(config, model, train_records, report))
+    report("")
+    for problem in problems:
+        report(f"To mend: {problem}")
+    report(f"Not ready: {len(problems)} to mend." if problems else "Ready.")
+    return found
+
+
+@contextlib.contextmanager
+def _collect(problems):
+    try:
+        yield
+    except (FloatingPointError, ValueError) as error:
+        if not is_mistake(error):
+            raise
+        problems.append(str(error))
+
+
+def _describe_levels(model, report):
+    rows = []
+    for pair in model.pairs:
+        adapters = ["1×1 convolution"] if pair.student in model.head.adapters else []
+        adapters += ["resized"] if pair.student_stride != pair.teacher_stride else []
+        rows.append(
+            {
+                "student level": pair.student,
+                "teacher level": pair.teacher,
+                "student stride": pair.student_stride,
+                "teacher stride": pair.teacher_stride,
+                "student channels": pair.student_channels,
+                "teacher channels": pair.teacher_channels,
+                "adapter": ", ".join(adapters) or "none",
+            }
+        )
+    report("\nLevels\n" + tabulate(rows, "keys", "pipe"))
+    return rows
+
+
+def _load_weights(model, options, report):
+    """Loads as training would; returns how many keys each part got."""
+    checkpointer = DistillationCheckpointer(model.student, options.output_dir)
+    checkpointer.resume_or_load(options.init_checkpoint, resume=False)
+    reports = {"student": checkpointer.report, "teacher": model.teacher.load_report}
+    found, rows = {}, []
+    for role, loaded in reports.items():
+        if loaded is None:
+            found[role] = None
+            rows.append((role, "none: it starts from random weights (train.init_checkpoint)"))
+        else:
+            found[role] = {name: len(getattr(loaded, name)) for name in ("loaded", "missing", "unexpected", "reshaped")}
+            rows.append((role, str(loaded)))
+    found["inherited"] = 0
+    if options.inherit:
+        found["inherited"] = len(inherit_weights(model.student, model.teacher.model, options.inherit))
+        rows.append(("† teacher to student", f"{found['inherited']} of {len(model.student.state_dict())} keys copied"))
+    report("\nWeights\n" + tabulate(rows, ["model", "keys"], "pipe"))
+    return found
+
+
+def _describe_learning_rate(config, report):
+    batch_size, rate = config.dataloader.train.get("total_batch_size"), config.optimizer.lr
+    found = {"lr": rate, "total_batch_size": batch_size, "max_iter": config.train.max_iter}
+    if batch_size:
+        others = sorted({batch_size // 2, batch_size * 2, batch_size * 4} - {0})
+        rule = ", ".join(f"{rate * size / batch_size:g} for {size}" for size in others)
+        scaled = "a changed batch size rescales it" if config.train.reference_batch_size else "nothing rescales it"
+        report(
+            f"\nLearning rate {rate:g} for {batch_size} images an iteration, {config.train.max_iter} iterations; "
+            f"by the linear rule {rule} ({scaled})"
+        )
+    return found
+
+
+def _evaluate_teacher(config, model, records, num_images, report):
+    """Evaluates the teacher on a few images, spread over the test set."""
+    data = teacher_data(config.dataloader, model.teacher)
+    chosen = records[:: max(1, len(records) // num_images)][:num_images]
+    loader = instantiate({**data.test, "dataset": chosen})
+    evaluator = instantiate(data.evaluator)
+    evaluator.reset()
+    teacher = model.teacher.model
+    with inference_context(teacher), torch.no_grad():
+        for inputs in tqdm(loader, desc="teacher", unit="batch", leave=False):
+            evaluator.process(inputs, teacher(inputs))
+    image_ids = {"img_ids": [record["image_id"] for record in chosen]} if isinstance(evaluator, COCOEvaluator) else {}
+    with contextlib.redirect_stdout(None):
+        results = evaluator.evaluate(**image_ids)
+    scores = {task: {k: v for k, v in metrics.items() if "-" not in k} for task, metrics in results.items()}
+    for task, metrics in scores.items():
+        report(f"\nTeacher on {len(chosen)} images, {task}\n" + tabulate([metrics], "keys", "pipe", floatfmt=".1f"))
+    task, metrics = next(iter(scores.items()))
+    score, name = next((metrics[name], name) for name in HEADLINES if name in metrics)
+    if math.isnan(score) or score < LOWEST_SCORE:
+        raise ValueError(
+            f"the teacher's {task} {name} on {len(chosen)} images is {score:.2f}: check its weights, pixel_mean, "
+            f"pixel_std and input_format ({model.teacher.input_format}). If it was trained for other classes than this "
+            "data has, leave this check out (--images 0)"
+        )
+    return {"images": len(chosen), **scores}
+
+
+def _take_step(config, model, records, report):
+    """Takes one training step and tells what it needs and how its two aims get along."""
+    batch = next(iter(instantiate({**config.dataloader.train, "dataset": records, "num_workers": 0})))
+    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
+    gradients, memory = measure_step(model.train(), optimizer, batch, choose_precision(config.train))
+    rows = [(level, f"{row['ratio']:.2g}", f"{row['cosine']:+.2f}") for level, row in gradients.items()]
+    report(
+        "\nGradient at the student's feature, distillation against task\n"
+        + tabulate(rows, ["level", "ratio of norms", "cosine"], "pipe", disable_numparse=True)
+    )
+    parts = ", ".join(f"{name} {num_bytes / 2**30:.2f}" for name, num_bytes in memory.items())
+    report(f"\nEstimated memory of a step of {len(batch)} images: {sum(memory.values()) / 2**30:.2f} GiB ({parts})")
+    return {"gradients": gradients, "memory": memory, "cost": _count_cost(model, batch[:1], report)}
+
+
+def _count_cost(model, image, report):
+    """Counts parameters and FLOPs, the latter for one training image."""
+    inputs = []
+    handle = model.head.register_forward_hook(lambda module, arguments, outputs: inputs.extend(arguments))
+    with EventStorage(), torch.no_grad():
+        model(image)
+    handle.remove()
+    levels = [pair.teacher for pair in model.pairs]
+    flops = {
+        "student": count_flops(model.student, image),
+        "teacher": count_flops(model.teacher.model, image),
+        "teacher, distilled levels": count_flops(model.teacher, image, levels, model.input_format),
+        "head": count_flops(model.head, *inputs),
+    }
+    modules = {"student": model.student, "teacher": model.teacher.model, "head": model.head}
+    parameters = {name: parameter_count(module)[""] for name, module in modules.items()}
+    found = {name: {"parameters": parameters.get(name), "flops": count} for name, count in flops.items()}
+    rows = [
+        (name, f"{parameters[name] / 1e6:.2f}" if name in parameters else "", f"{count / 1e9:.2f}")
+        for name, count in flops.items()
+    ]
+    size = "×".join(map(str, image[0]["image"].shape[1:]))
+    headers = ["model", "parameters (M)", f"FLOPs (G, {size})"]
+    report("\nCost\n" + tabulate(rows, headers, "pipe", colalign=("left", "right", "right"), disable_numparse=True))
+    return found

@@ -1,0 +1,112 @@
+"""What one training step of a distiller costs, and how its two aims pull at the student's features."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from cankd.modeling import Distiller, record_features
+from detectron2.utils.analysis import FlopCountAnalysis
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+
+__all__ = ["compare_gradients", "count_flops", "measure_step"]
+
+
+def measure_step(
+    distiller: Distiller,
+    optimizer: torch.optim.Optimizer,
+    batch: Sequence[Mapping],
+    precision: torch.dtype | None = None,
+) -> tuple[dict[str, dict[str, float]], dict[str, int]]:
+    """Takes one training step.
+
+    Args:
+        distiller: in training mode.
+        optimizer: of its parameters.
+        batch: as Detectron2's data loaders give it.
+        precision: of autocast; None for none.
+
+    Returns:
+        Of each level, what :func:`compare_gradients` gives; and bytes of "weights", "gradients", "optimizer" and
+        "activations", the latter being what is kept for the backward pass.
+    """
+    device = next(distiller.parameters()).device.type
+    kept = _KeptActivations(distiller)
+    with EventStorage(), record_features(distiller.student.backbone) as features:
+        with torch.autocast(device, precision, enabled=precision is not None), kept:
+            losses = distiller(batch)
+    gradients = compare_gradients(losses, {level: features[level] for level in distiller.head.levels})
+    optimizer.zero_grad()
+    sum(losses.values()).backward()
+    optimizer.step()
+    trained = [p for p in distiller.parameters() if p.requires_grad]
+    states = [value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value)]
+    memory = {
+        "weights": _num_bytes([*distiller.parameters(), *distiller.buffers()]),
+        "gradients": _num_bytes(trained),
+        "optimizer": _num_bytes(states),
+        "activations": sum(kept.storages.values()),
+    }
+    return gradients, memory
+
+
+def compare_gradients(losses: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+    """Compares, at the student's features, the gradient of the distillation losses with that of the task losses.
+
+    Args:
+        losses: as a :class:`Distiller` in training gives them; stay usable for the backward pass.
+        features: the student's, by level, from the same forward pass.
+
+    Returns:
+        Map from level to "ratio", the norm of the distillation's gradient over that of the task's, and "cosine", that
+        of the angle between them.
+    """
+    names = {f"loss_cankd_{level}" for level in features}
+    distillation = sum(loss for name, loss in losses.items() if name in names)
+    task = sum(loss for name, loss in losses.items() if name not in names)
+    pulls = [
+        torch.autograd.grad(loss, list(features.values()), retain_graph=True, materialize_grads=True)
+        for loss in (distillation, task)
+    ]
+    compared = {}
+    for level, ours, theirs in zip(features, *pulls):
+        ours, theirs = ours.double().flatten(), theirs.double().flatten()
+        compared[level] = {
+            "ratio": (ours.norm() / theirs.norm()).item(),
+            "cosine": torch.cosine_similarity(ours, theirs, dim=0).item(),
+        }
+    return compared
+
+
+@torch.no_grad()
+def count_flops(model: nn.Module, *inputs) -> int:
+    """Counts the multiply-add operations of a model in evaluation mode by fvcore, which leaves out element-wise ones.
+
+    Args:
+        model: comes back in the mode that it was in.
+        inputs: of its forward pass.
+    """
+    training = model.training
+    try:
+        analysis = FlopCountAnalysis(model.eval(), inputs)
+        return int(analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
+    finally:
+        model.train(training)
+
+
+class _KeptActivations(torch.autograd.graph.saved_tensors_hooks):
+    """Context in which the storages that autograd keeps are recorded, parameters aside."""
+
+    def __init__(self, model):
+        super().__init__(self._pack, lambda tensor: tensor)
+        self.parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+        self.storages = {}  # bytes by address
+
+    def _pack(self, tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.parameters:
+            self.storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+
+def _num_bytes(tensors):
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

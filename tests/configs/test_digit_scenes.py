@@ -1,0 +1,50 @@
+import pathlib
+
+import pytest
+from cankd import model_zoo
+from cankd.engine import build_model
+from cankd.modeling import inherit_weights
+from detectron2.config import instantiate
+from detectron2.utils.events import EventStorage
+
+from tests.tiny import batch, save_weights
+
+FOLDER = pathlib.Path(model_zoo.get_config_file("DigitScenes/retinanet_R10.py")).parent
+PAIRS = sorted(path.stem for path in FOLDER.glob("*_from_*.py") if "inherit" not in path.stem)
+
+
+def recipe(name):
+    return model_zoo.get_config(f"DigitScenes/{name}.py")
+
+
+def test_pairs_are_those_of_the_coco_recipes():
+    backbones = {"R50": "R10", "R101": "R18", "X101": "X26"}
+    coco = pathlib.Path(model_zoo.get_config_file("COCO-Detection/retinanet_R50.py")).parent
+    expected = set()
+    for path in coco.glob("*_from_*.py"):
+        name = path.stem
+        for large, small in backbones.items():
+            name = name.replace(large, small)
+        expected.add(name)
+    assert expected == {path.stem for path in FOLDER.glob("*_from_*.py")}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pair_trains_a_step(name, tmp_path):
+    config = recipe(name)
+    config.train.device = "cpu"
+    if not config.model.teacher.weights.startswith("cankd://"):
+        own = recipe(pathlib.Path(config.model.teacher.weights).parent.name)
+        assert config.model.teacher.weights == f"{own.train.output_dir}/model_final.pth"
+        assert own.model == config.model.teacher.model
+        teacher = instantiate(own.model)
+        config.model.teacher.weights = save_weights(teacher, tmp_path / "teacher.pth")
+    model = build_model(config)
+    if (FOLDER / f"{name}_inherit.py").exists():
+        copied = inherit_weights(model.student, model.teacher.model, recipe(f"{name}_inherit").train.inherit)
+        assert {"backbone.fpn_output3.weight"} < set(copied) and not any("bottom_up" in key for key in copied)
+    with EventStorage():
+        losses = model.train()(batch(size=128))
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    assert model.student.backbone.bottom_up.stem.conv1.weight.grad.any()

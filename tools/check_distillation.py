@@ -1,0 +1,31 @@
+#!/usr/bin/env python
+"""Tells, before hours of training, whether a distillation will work: levels, weights, teacher, gradients, cost.
+
+Example:
+    tools/check_distillation.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py
+
+Exits with 0 if the run is ready.
+"""
+
+import argparse
+import sys
+
+from cankd.engine import check_distillation, load_config, report_mistakes
+from cankd.engine.files import write_json
+
+
+@report_mistakes()
+def main(args):
+    found = check_distillation(load_config(args.config_file, args.opts), num_images=args.images)
+    if args.json:
+        write_json(args.json, found)
+    sys.exit(1 if found["problems"] else 0)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of a distillation")
+    parser.add_argument("--images", type=int, default=50, help="test images on which the teacher is evaluated")
+    parser.add_argument("--json", metavar="FILE", help="where to write what was found, as JSON")
+    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
+    main(parser.parse_args())
