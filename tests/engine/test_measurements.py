@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torchvision
 from cankd.engine.measurements import compare_gradients, count_flops, measure_step
 from torch import nn
 
@@ -26,6 +27,11 @@ def test_flops_of_a_convolution():
     convolution, norm = 3 * 8 * 9 * 16 * 16, 2 * 8 * 16 * 16
     assert count_flops(model, torch.zeros(1, 3, 16, 16)) == convolution + norm
     assert model.training
+
+
+def test_flops_of_a_deformable_convolution():
+    model = torchvision.ops.DeformConv2d(4, 8, 3, padding=1, groups=2, bias=False)
+    assert count_flops(model, torch.zeros(1, 4, 5, 5), torch.zeros(1, 18, 5, 5)) == 8 * 25 * 2 * 9
 
 
 def test_memory_of_a_step(tmp_path):

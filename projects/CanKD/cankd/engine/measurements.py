@@ -1,11 +1,13 @@
 """What one training step of a distiller costs, and how its two aims pull at the student's features."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from cankd.modeling import Distiller, record_features
 from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
+from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
 __all__ = ["compare_gradients", "count_flops", "measure_step"]
@@ -88,9 +90,15 @@ def count_flops(model: nn.Module, *inputs) -> int:
     training = model.training
     try:
         analysis = FlopCountAnalysis(model.eval(), inputs)
+        analysis.set_op_handle("torchvision::deform_conv2d", _deform_conv_flops)
         return int(analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
     finally:
         model.train(training)
+
+
+def _deform_conv_flops(inputs, outputs):
+    weight, output = get_shape(inputs[1]), get_shape(outputs[0])
+    return math.prod(output) * math.prod(weight[1:])
 
 
 class _KeptActivations(torch.autograd.graph.saved_tensors_hooks):
