@@ -35,7 +35,8 @@ def main(args):
     headers = ["", "AP by seed", "AP", "of RetinaNet's"]
     table = tabulate(rows, headers, "pipe", colalign=("left", "right", "right", "right"), disable_numparse=True)
     command = f"benchmarks/reppoints.py --seeds {' '.join(map(str, args.seeds))} --iterations {args.iterations}"
-    text = f"# RepPoints against RetinaNet\n\n`{command}`: AP on Digit Scenes, ResNet-10, without distillation.\n\n{table}\n"
+    about = f"`{command}`: AP on Digit Scenes, ResNet-10, without distillation."
+    text = f"# RepPoints against RetinaNet\n\n{about}\n\n{table}\n"
     print(text)
     with replace_file(str(HERE / "reppoints.md"), "w") as f:
         f.write(text)
