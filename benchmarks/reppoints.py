@@ -24,7 +24,7 @@ def main(args):
     results = {detector: {} for detector in DETECTORS}
     args.opts = [f"train.max_iter={args.iterations}"]
     for detector, seed in tqdm([(detector, seed) for seed in args.seeds for detector in DETECTORS], unit="run"):
-        args.name = f"reppoints_against_{detector}"
+        args.name = f"reppoints/{detector}_{args.iterations}"
         results[detector][seed] = run(detector, BASELINE, seed, args)
     means = {d: statistics.mean(metrics["AP"] for metrics in runs.values()) for d, runs in results.items()}
     rows = []

@@ -16,16 +16,22 @@ from cankd.engine.files import write_json
 
 @report_mistakes()
 def main(args):
-    found = check_distillation(load_config(args.config_file, args.opts), num_images=args.images)
+    config = load_config(args.config_file, args.opts)
+    found = check_distillation(config, num_images=args.images, num_gpus=args.num_gpus)
     if args.json:
         write_json(args.json, found)
     sys.exit(1 if found["problems"] else 0)
 
 
-if __name__ == "__main__":
+def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config of a distillation")
-    parser.add_argument("--images", type=int, default=50, help="test images on which the teacher is evaluated")
+    parser.add_argument("--images", type=int, default=50, help="test images on which the teacher is evaluated, or 0")
+    parser.add_argument("--num-gpus", type=int, default=1, help="of all machines; the step is that of one of them")
     parser.add_argument("--json", metavar="FILE", help="where to write what was found, as JSON")
     parser.add_argument("opts", nargs="*", help="options of the config, key=value")
-    main(parser.parse_args())
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main(parse_arguments())

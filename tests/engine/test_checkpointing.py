@@ -1,3 +1,5 @@
+import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -5,13 +7,16 @@ import sys
 import pytest
 import torch
 import torchvision
+from cankd import model_zoo
 from cankd.engine import DistillationCheckpointer, train
-from cankd.engine.files import replace_file
+from cankd.engine.files import replace_file, write_json
 from cankd.modeling import DeformBottleneckBlock
+from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
+from torchvision.models.resnet import Bottleneck
 
 from tests.tiny import detector, save_weights
 
@@ -88,6 +93,11 @@ def test_replace_file_keeps_what_was_there(tmp_path):
     assert path.read_text() == "new" and len(list(tmp_path.iterdir())) == 1
 
 
+def test_json_has_no_nan(tmp_path):
+    write_json(str(tmp_path / "a.json"), {"AP": math.nan, "ratios": [math.inf, 1.5], "names": ("a",)})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"AP": None, "ratios": [None, 1.5], "names": ["a"]}
+
+
 def start(model, path):
     checkpointer = DistillationCheckpointer(model)
     checkpointer.resume_or_load(str(path), resume=False)
@@ -129,26 +139,28 @@ def test_pretrained_backbone_has_to_fit_whole(tmp_path):
         start(model, path)
 
 
-def test_starts_from_torchvisions_backbones(tmp_path):
-    source = torchvision.models.resnet18()
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_starts_from_torchvisions_backbones(tmp_path, wrapped):
+    """As the recipes with a ResNeXt do: grouped bottlenecks, whose norms are frozen."""
+    source = torchvision.models.ResNet(Bottleneck, [1, 1, 1, 1], groups=32, width_per_group=4)
     for module in source.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean)
             nn.init.uniform_(module.running_var, 0.5, 1)
-    torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+    weights = source.state_dict()
+    torch.save({"state_dict": weights, "meta": {}} if wrapped else weights, tmp_path / "resnext.pth")
     model = nn.Module()
     model.backbone = nn.Module()
-    model.backbone.bottom_up = ResNet(
-        BasicStem(norm="BN"), ResNet.make_default_stages(18, norm="BN"), out_features=["res2", "res5"]
-    )
-    report = start(model, tmp_path / "resnet18.pth")
-    assert not report.missing and set(report.unexpected) == {"fc.weight", "fc.bias"}
-    nodes = {"layer1": "res2", "layer4": "res5"}
+    resnext = LazyConfig.load(model_zoo.get_config_file("common/models/resnext.py"), "resnext")
+    model.backbone.bottom_up = instantiate(resnext((1, 1, 1, 1), 32, 4, norm="FrozenBN", freeze_at=2))
+    report = start(model, tmp_path / "resnext.pth")
+    assert not report.missing and not report.reshaped
+    nodes = {"layer2": "res3", "layer4": "res5"}
     extractor = create_feature_extractor(source.eval(), nodes)
     image = torch.randn(1, 3, 64, 64)
     found, expected = model.eval().backbone.bottom_up(image), extractor(image)
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name])
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
 
 
 def test_deformable_blocks_start_from_plain_ones(tmp_path):

@@ -20,7 +20,7 @@ def test_plain_detectron2_configs_get_the_options_they_lack(tmp_path):
         "model, train, dataloader = _config.model, _config.train, _config.dataloader\n"
     )
     config = load_config(str(path))
-    assert config.train.inherit == [] and config.train.max_iter == 90000 and config.train.device == "cuda"
+    assert config.train.inherit is None and config.train.max_iter == 90000 and config.train.device == "cuda"
 
 
 def test_a_config_anywhere_reaches_ours(tmp_path):

@@ -1,10 +1,12 @@
-import json
 import re
 
 import pytest
 import torch
 from cankd.engine import check_distillation
+from cankd.evaluation import FastCOCOEvaluator
 from detectron2.config import instantiate
+
+from tests.tiny import save_weights
 
 CANKD = "DigitScenes/retinanet_R10_from_R18.py"
 INHERIT = "DigitScenes/retinanet_R10_from_R18_inherit.py"
@@ -29,7 +31,6 @@ def test_a_sound_distillation_is_ready(quick_config):
     assert student["parameters"] == 655182 and teacher["flops"] > 2 * student["flops"] > 0
     assert found["cost"]["teacher, distilled levels"]["flops"] < teacher["flops"]
     assert found["learning_rate"] == {"lr": 0.002, "total_batch_size": 2, "max_iter": 4}
-    json.dumps(found)
 
 
 def test_a_wrong_teacher_shows(quick_config, tmp_path):
@@ -74,6 +75,58 @@ def test_student_that_knows_too_few_classes(quick_config):
     assert "predicts 3" in check(config, num_images=0)[0]["problems"][0]
 
 
-def test_plain_config_is_refused(quick_config):
-    found, _ = check(quick_config("DigitScenes/retinanet_R10.py"))
-    assert found["problems"] == ["model is a RetinaNet: only the config of a distiller can be checked"]
+def test_plain_or_incomplete_config_is_refused(quick_config):
+    with pytest.raises(ValueError, match="model has no teacher: only the config of a distillation can be checked"):
+        check(quick_config("DigitScenes/retinanet_R10.py"))
+    config = quick_config(CANKD)
+    del config.optimizer
+    with pytest.raises(ValueError, match="the config has no optimizer"):
+        check(config)
+
+
+def test_losses_that_are_nan(quick_config):
+    config = quick_config(CANKD)
+    config.model.student.pixel_std = [0.0, 0.0, 0.0]
+    (problem,) = check(config, num_images=0)[0]["problems"]
+    assert "loss_cls and loss_box_reg" in problem and "infinite or NaN in the first step" in problem
+
+
+def test_step_is_that_of_one_process(quick_config):
+    config = quick_config(CANKD)
+    config.dataloader.train.total_batch_size = 4
+    assert "a step of 2 images" in check(config, num_images=0, num_gpus=2)[1]
+    assert "total_batch_size is 4; it has to be a multiple" in check(config, num_images=0, num_gpus=3)[0]["problems"][0]
+
+
+def test_without_distillation_weight_or_evaluator(quick_config):
+    config = quick_config(CANKD)
+    config.model.head.weight = 0.0
+    del config.dataloader.evaluator
+    found, text = check(config)
+    assert text.endswith("Ready.") and "No distillation" in text and found["gradients"] == {}
+    assert "teacher" not in found and found["cost"].keys() == {"student", "teacher"}
+
+
+@pytest.mark.parametrize(
+    "name", ["faster_rcnn_R10_from_cascade_X26_inherit", "fcos_R10_from_R18", "reppoints_R10_from_X26"]
+)
+def test_every_architecture_is_measured(quick_config, tmp_path, name):
+    config = quick_config(f"DigitScenes/{name}.py")
+    config.model.teacher.weights = save_weights(instantiate(config.model.teacher.model), tmp_path / "teacher.pth")
+    found, _ = check(config, num_images=0)
+    assert found["problems"] == [] and all(row["flops"] > 0 for row in found["cost"].values())
+
+
+def test_absent_device(quick_config, monkeypatch):
+    config = quick_config(CANKD, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "no CUDA device" in check(config)[0]["problems"][0]
+
+
+def test_teacher_of_more_classes(quick_config, monkeypatch):
+    def evaluate(self, img_ids=None):
+        raise AssertionError("A prediction has class=9, but the dataset only has 3 classes")
+
+    monkeypatch.setattr(FastCOCOEvaluator, "evaluate", evaluate)
+    (problem,) = check(quick_config(CANKD))[0]["problems"]
+    assert "only has 3 classes" in problem and "--images 0" in problem

@@ -30,7 +30,7 @@ def test_several_offset_groups():
 
 
 def test_a_whole_pixel_to_the_right():
-    conv = DeformConv(1, 1, kernel_size=1, bias=False)
+    conv = DeformConv(1, 1, kernel_size=1)
     torch.nn.init.ones_(conv.weight)
     offset = torch.zeros(1, 2, 1, 3)
     offset[:, 1] = 1  # (y, x)
@@ -38,7 +38,7 @@ def test_a_whole_pixel_to_the_right():
 
 
 def test_stays_in_float32_under_autocast():
-    conv = DeformConv(4, 4, kernel_size=3, padding=1, bias=False)
+    conv = DeformConv(4, 4, kernel_size=3, padding=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert conv(torch.randn(1, 4, 5, 5).bfloat16(), torch.zeros(1, 18, 5, 5)).dtype == torch.float32
 

@@ -1,4 +1,4 @@
-"""RepPoints with moment boxes and group norm, ResNet-50 (Yang et al. 2019, Table 7)."""
+"""RepPoints with moment boxes and group norm, ResNet-50 (Yang et al. 2019)."""
 
 from cankd.modeling.meta_arch import PointAssigner, PointsToBoxes, RepPoints, RepPointsHead
 from detectron2.config import LazyCall as L

@@ -17,7 +17,7 @@ def model():
 
 def objects(boxes, classes, size=64):
     instances = Instances((size, size))
-    instances.gt_boxes, instances.gt_classes = Boxes(torch.tensor(boxes).view(-1, 4)), torch.tensor(classes)
+    instances.gt_boxes, instances.gt_classes = Boxes(torch.tensor(boxes).view(-1, 4)), torch.tensor(classes).long()
     return instances
 
 
@@ -38,11 +38,17 @@ def test_labels_of_both_stages(model):
     assert init[0].tolist() == refine[1].tolist() == [0, 0, 32, 32]
 
 
-def test_an_object_that_no_box_meets_gets_its_best(model):
+def test_an_object_that_no_box_fits_gets_its_best(model):
     gt = objects([0.0, 0, 32, 32], [3])
     boxes = torch.tensor([[0.0, 0, 16, 16], [40, 40, 60, 60]])  # IoU 1/4 and 0
     classes = model.label_positions(positions((8, 8), (48, 48)), boxes, gt)[2]
     assert classes.tolist() == [3, 10]
+
+
+def test_an_object_that_no_box_meets_gets_none(model):
+    gt = objects([50.0, 50, 54, 54], [3])
+    boxes = torch.tensor([[0.0, 0, 16, 16], [20, 20, 40, 40]])
+    assert model.label_positions(positions((8, 8), (32, 32)), boxes, gt)[2].tolist() == [10, 10]
 
 
 def test_losses_by_hand(model):
@@ -108,8 +114,9 @@ def test_second_stage_sends_the_first_no_direct_gradient():
 
 
 def test_number_of_points_is_an_odd_square():
-    with pytest.raises(ValueError, match="num_points is 8: it must be the square of an odd number"):
-        RepPointsHead(input_shape=[ShapeSpec(channels=32)], num_classes=2, num_points=8)
+    for number in (1, 8, 16):
+        with pytest.raises(ValueError, match=f"num_points is {number}: it must be the square of an odd number"):
+            RepPointsHead(input_shape=[ShapeSpec(channels=32)], num_classes=2, num_points=number)
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
@@ -132,11 +139,12 @@ def test_learns_a_batch_and_finds_its_objects(model, precision):
     assert detections.scores[0] == detections.scores.max() > 0.2
 
 
-def test_image_without_objects(model):
+def test_image_without_objects_trains_every_parameter(model):
+    """DistributedDataParallel wants all of them to take part."""
     batch = tiny.batch(images=1)
-    batch[0]["instances"] = objects([], torch.zeros(0, dtype=torch.int64).tolist(), size=96)
-    batch[0]["instances"].gt_classes = torch.zeros(0, dtype=torch.int64)
+    batch[0]["instances"] = objects([], [], size=96)
     with EventStorage():
         losses = model(batch)
     assert losses["loss_cls"] > 0 and losses["loss_points_init"] == losses["loss_points_refine"] == 0
     sum(losses.values()).backward()
+    assert all(p.grad is not None for p in model.parameters())

@@ -1,14 +1,15 @@
 """What is known about a distillation after a minute, before hours of training."""
 
 import contextlib
-import math
+import functools
 from collections.abc import Callable
 
 import torch
-from cankd.modeling import Distiller, inherit_weights
+from cankd.modeling import inherit_weights
 from detectron2.config import instantiate
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.evaluator import inference_context
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
 from fvcore.nn import parameter_count
 from omegaconf import DictConfig
@@ -18,51 +19,61 @@ from tqdm import tqdm
 from .checkpointing import DistillationCheckpointer
 from .errors import is_mistake
 from .measurements import count_flops, measure_step
-from .preflight import check_classes, check_output_dir, load_records
+from .preflight import check_batch_size, check_classes, check_device, check_output_dir, check_parts, load_records
 from .training import build_model, choose_precision, teacher_data
 
 __all__ = ["check_distillation"]
 
-HEADLINES = ("AP", "mIoU")
+HEADLINES = {"AP", "mIoU", "IoU"}
 LOWEST_SCORE = 1.0
 
 
-def check_distillation(config: DictConfig, *, num_images: int = 50, report: Callable = print) -> dict:
+def check_distillation(
+    config: DictConfig, *, num_images: int = 50, num_gpus: int = 1, report: Callable = print
+) -> dict:
     """Looks for what would make a distillation fail or be in vain, by doing a little of everything that it does.
 
     Args:
         config: of a distiller, as for :func:`train`. Nothing is written but its output directory, empty.
         num_images: of the test set, on which the teacher is evaluated; 0 for none.
+        num_gpus: processes that the training will have; the step is that of one of them.
         report: takes each line that the user is to see.
 
     Returns:
-        What was found, ready for JSON: "levels", "weights", "teacher", "cost", "memory", "learning_rate", "gradients",
-        and "problems", a list of what has to be mended; empty if the run is ready. What a problem kept from being
-        looked at is absent.
+        What was found: "levels", "weights", "teacher", "cost", "memory", "learning_rate", "gradients", and "problems",
+        a list of what has to be mended; empty if the run is ready. What a problem kept from being looked at is absent.
+
+    Raises:
+        ValueError: if the config lacks parts, or is not of a distiller.
     """
+    check_parts(config)
+    if "teacher" not in config.model:
+        raise ValueError("the config's model has no teacher: only the config of a distillation can be checked")
+    seed_all_rng(None if config.train.seed < 0 else config.train.seed)
     found = {"problems": []}
-    problems = found["problems"]
-    with _collect(problems):
+    collect = functools.partial(_collect, found["problems"])
+    data, model, records = config.dataloader, None, {}
+    with collect():
         check_output_dir(config.train.output_dir)
-    train_records = test_records = model = None
-    with _collect(problems):
-        train_records = load_records(config.dataloader.train.dataset)
-    with _collect(problems):
-        test_records = load_records(config.dataloader.test.dataset)
-    with _collect(problems):
+    for split in {"train", "test"} & set(data):
+        with collect():
+            records[split] = load_records(data[split].dataset) if "dataset" in data[split] else None
+    with collect():
+        check_device(config.train.device)
         model = build_model(config)
-        if not isinstance(model, Distiller):
-            raise ValueError(f"model is a {type(model).__name__}: only the config of a distiller can be checked")
         found["levels"] = _describe_levels(model, report)
-        found["weights"] = _load_weights(model, config.train, report)
+    if model is not None:
+        found["weights"] = {}
+        with collect():
+            found["weights"] = _load_weights(model, config.train, report)
         found["learning_rate"] = _describe_learning_rate(config, report)
-    if "weights" in found and test_records and num_images:
-        with _collect(problems):
-            found["teacher"] = _evaluate_teacher(config, model, test_records, num_images, report)
-    if "weights" in found and train_records is not None:
-        with _collect(problems):
-            check_classes(train_records, model.student)
-            found.update(_take_step(config, model, train_records, report))
+        if num_images and "evaluator" in data and records.get("test"):
+            with collect():
+                found["teacher"] = _evaluate_teacher(data, model, records["test"], num_images, report)
+        if "train" in records:
+            with collect():
+                found.update(_take_step(config, model, records["train"], num_gpus, report))
+    problems = found["problems"]
     report("")
     for problem in problems:
         report(f"To mend: {problem}")
@@ -122,9 +133,9 @@ def _load_weights(model, options, report):
 
 
 def _describe_learning_rate(config, report):
-    batch_size, rate = config.dataloader.train.get("total_batch_size"), config.optimizer.lr
+    batch_size, rate = config.dataloader.train.get("total_batch_size"), config.optimizer.get("lr")
     found = {"lr": rate, "total_batch_size": batch_size, "max_iter": config.train.max_iter}
-    if batch_size:
+    if batch_size and rate:
         others = sorted({batch_size // 2, batch_size * 2, batch_size * 4} - {0})
         rule = ", ".join(f"{rate * size / batch_size:g} for {size}" for size in others)
         scaled = "a changed batch size rescales it" if config.train.reference_batch_size else "nothing rescales it"
@@ -135,44 +146,61 @@ def _describe_learning_rate(config, report):
     return found
 
 
-def _evaluate_teacher(config, model, records, num_images, report):
+def _evaluate_teacher(data, model, records, num_images, report):
     """Evaluates the teacher on a few images, spread over the test set."""
-    data = teacher_data(config.dataloader, model.teacher)
-    chosen = records[:: max(1, len(records) // num_images)][:num_images]
+    data, teacher = teacher_data(data, model.teacher), model.teacher.model
+    chosen = [records[i] for i in range(0, len(records), max(1, len(records) // num_images))][:num_images]
     loader = instantiate({**data.test, "dataset": chosen})
     evaluator = instantiate(data.evaluator)
     evaluator.reset()
-    teacher = model.teacher.model
+    advice = (
+        f"check its weights, pixel_mean, pixel_std and input_format ({model.teacher.input_format}). If it was trained "
+        "for other classes than this data has, leave this check out (--images 0)"
+    )
     with inference_context(teacher), torch.no_grad():
         for inputs in tqdm(loader, desc="teacher", unit="batch", leave=False):
             evaluator.process(inputs, teacher(inputs))
-    image_ids = {"img_ids": [record["image_id"] for record in chosen]} if isinstance(evaluator, COCOEvaluator) else {}
-    with contextlib.redirect_stdout(None):
-        results = evaluator.evaluate(**image_ids)
+    only = {"img_ids": [record["image_id"] for record in chosen]} if isinstance(evaluator, COCOEvaluator) else {}
+    try:
+        with contextlib.redirect_stdout(None):
+            results = evaluator.evaluate(**only)
+    except AssertionError as error:
+        raise ValueError(f"the teacher's predictions do not fit the data ({error}): {advice}") from error
     scores = {task: {k: v for k, v in metrics.items() if "-" not in k} for task, metrics in results.items()}
     for task, metrics in scores.items():
         report(f"\nTeacher on {len(chosen)} images, {task}\n" + tabulate([metrics], "keys", "pipe", floatfmt=".1f"))
-    task, metrics = next(iter(scores.items()))
-    score, name = next((metrics[name], name) for name in HEADLINES if name in metrics)
-    if math.isnan(score) or score < LOWEST_SCORE:
-        raise ValueError(
-            f"the teacher's {task} {name} on {len(chosen)} images is {score:.2f}: check its weights, pixel_mean, "
-            f"pixel_std and input_format ({model.teacher.input_format}). If it was trained for other classes than this "
-            "data has, leave this check out (--images 0)"
-        )
+        for name in HEADLINES & metrics.keys():
+            if not metrics[name] >= LOWEST_SCORE:  # NaN if it predicts nothing
+                raise ValueError(
+                    f"the teacher's {task} {name} on {len(chosen)} images is {metrics[name]:.2f}: {advice}"
+                )
     return {"images": len(chosen), **scores}
 
 
-def _take_step(config, model, records, report):
+def _take_step(config, model, records, num_gpus, report):
     """Takes one training step and tells what it needs and how its two aims get along."""
-    batch = next(iter(instantiate({**config.dataloader.train, "dataset": records, "num_workers": 0})))
+    if records is not None:
+        check_classes(records, model.student)
+    loader = config.dataloader.train
+    if "total_batch_size" in loader:
+        check_batch_size(loader, num_gpus)
+        loader = {**loader, "total_batch_size": loader.total_batch_size // num_gpus}
+    replaced = {} if records is None else {"dataset": records, "num_workers": 0}
+    batch = next(iter(instantiate({**loader, **replaced})))
     optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
-    gradients, memory = measure_step(model.train(), optimizer, batch, choose_precision(config.train))
-    rows = [(level, f"{row['ratio']:.2g}", f"{row['cosine']:+.2f}") for level, row in gradients.items()]
-    report(
-        "\nGradient at the student's feature, distillation against task\n"
-        + tabulate(rows, ["level", "ratio of norms", "cosine"], "pipe", disable_numparse=True)
-    )
+    try:
+        gradients, memory = measure_step(model.train(), optimizer, batch, choose_precision(config.train))
+    except torch.OutOfMemoryError as error:
+        raise ValueError(
+            f"a step of {len(batch)} images does not fit into the memory of the GPU: lower "
+            "dataloader.train.total_batch_size, train on more GPUs (--num-gpus), or add train.amp.enabled=True"
+        ) from error
+    if gradients:
+        rows = [(level, f"{row['ratio']:.2g}", f"{row['cosine']:+.2f}") for level, row in gradients.items()]
+        title, headers = "Gradient at the student's feature, distillation against task", ["level", "ratio", "cosine"]
+        report(f"\n{title}\n" + tabulate(rows, headers, "pipe", disable_numparse=True))
+    else:
+        report("\nNo distillation: its weight is 0 (model.head.weight)")
     parts = ", ".join(f"{name} {num_bytes / 2**30:.2f}" for name, num_bytes in memory.items())
     report(f"\nEstimated memory of a step of {len(batch)} images: {sum(memory.values()) / 2**30:.2f} GiB ({parts})")
     return {"gradients": gradients, "memory": memory, "cost": _count_cost(model, batch[:1], report)}
@@ -185,13 +213,11 @@ def _count_cost(model, image, report):
     with EventStorage(), torch.no_grad():
         model(image)
     handle.remove()
-    levels = [pair.teacher for pair in model.pairs]
-    flops = {
-        "student": count_flops(model.student, image),
-        "teacher": count_flops(model.teacher.model, image),
-        "teacher, distilled levels": count_flops(model.teacher, image, levels, model.input_format),
-        "head": count_flops(model.head, *inputs),
-    }
+    flops = {"student": count_flops(model.student, image), "teacher": count_flops(model.teacher.model, image)}
+    if inputs:  # there is distillation
+        levels = [pair.teacher for pair in model.pairs]
+        flops["teacher, distilled levels"] = count_flops(model.teacher, image, levels, model.input_format)
+        flops["head"] = count_flops(model.head, *inputs)
     modules = {"student": model.student, "teacher": model.teacher.model, "head": model.head}
     parameters = {name: parameter_count(module)[""] for name, module in modules.items()}
     found = {name: {"parameters": parameters.get(name), "flops": count} for name, count in flops.items()}

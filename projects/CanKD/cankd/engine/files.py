@@ -1,7 +1,8 @@
 import contextlib
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 __all__ = ["replace_file", "write_json"]
@@ -26,7 +27,15 @@ def replace_file(path: str, mode: str = "wb") -> Iterator[IO]:
 
 
 def write_json(path: str, contents: Any) -> None:
-    """Writes a JSON file, whole or not at all. NaN, which JSON does not know, becomes null."""
-    text = json.dumps(contents, indent=2).replace(": NaN", ": null")
+    """Writes a JSON file, whole or not at all. NaN and infinity, which JSON does not know, become null."""
+    text = json.dumps(_without_nan(contents), indent=2, allow_nan=False)
     with replace_file(path, "w") as f:
         f.write(text)
+
+
+def _without_nan(contents):
+    if isinstance(contents, Mapping):
+        return {key: _without_nan(value) for key, value in contents.items()}
+    if isinstance(contents, (list, tuple)):
+        return [_without_nan(value) for value in contents]
+    return None if isinstance(contents, float) and not math.isfinite(contents) else contents

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 __all__ = ["compare_gradients", "count_flops", "measure_step"]
 
+LOSS_SCALE = 2.0**12  # keeps small gradients above zero in float16, and changes neither ratio nor cosine
+
 
 def measure_step(
     distiller: Distiller,
@@ -30,12 +32,20 @@ def measure_step(
     Returns:
         Of each level, what :func:`compare_gradients` gives; and bytes of "weights", "gradients", "optimizer" and
         "activations", the latter being what is kept for the backward pass.
+
+    Raises:
+        FloatingPointError: if a loss is infinite or NaN.
     """
     device = next(distiller.parameters()).device.type
     kept = _KeptActivations(distiller)
     with EventStorage(), record_features(distiller.student.backbone) as features:
         with torch.autocast(device, precision, enabled=precision is not None), kept:
             losses = distiller(batch)
+    if broken := [name for name, loss in losses.items() if not loss.isfinite()]:
+        raise FloatingPointError(
+            f"{' and '.join(broken)} is infinite or NaN in the first step: look at the student's initial weights, its "
+            "pixel_mean and pixel_std, and the annotations"
+        )
     gradients = compare_gradients(losses, {level: features[level] for level in distiller.head.levels})
     optimizer.zero_grad()
     sum(losses.values()).backward()
@@ -60,13 +70,15 @@ def compare_gradients(losses: Mapping[str, Tensor], features: Mapping[str, Tenso
 
     Returns:
         Map from level to "ratio", the norm of the distillation's gradient over that of the task's, and "cosine", that
-        of the angle between them.
+        of the angle between them. Empty if the distillation's weight is 0.
     """
     names = {f"loss_cankd_{level}" for level in features}
     distillation = sum(loss for name, loss in losses.items() if name in names)
     task = sum(loss for name, loss in losses.items() if name not in names)
+    if not distillation.requires_grad:
+        return {}
     pulls = [
-        torch.autograd.grad(loss, list(features.values()), retain_graph=True, materialize_grads=True)
+        torch.autograd.grad(LOSS_SCALE * loss, list(features.values()), retain_graph=True, materialize_grads=True)
         for loss in (distillation, task)
     ]
     compared = {}

@@ -22,6 +22,7 @@ __all__ = [
     "check_classes",
     "check_device",
     "check_output_dir",
+    "check_parts",
     "check_processes",
     "load_records",
     "prepare_run",
@@ -81,16 +82,27 @@ def check_processes(processes_per_machine: int) -> None:
         raise ValueError(f"--num-gpus {processes_per_machine}, but this machine has {torch.cuda.device_count()}")
 
 
-def check_batch_size(loader: DictConfig) -> None:
+def check_parts(config: DictConfig) -> None:
+    """Makes sure that a config has what training needs.
+
+    Raises:
+        ValueError: if a part is absent.
+    """
+    if absent := {"optimizer", "lr_multiplier"} - set(config) or {"train"} - set(config.dataloader):
+        raise ValueError(f"the config has no {' and no '.join(sorted(absent))}, which training needs")
+
+
+def check_batch_size(loader: DictConfig, processes: int) -> None:
     """Makes sure that every process gets as many images.
 
     Args:
         loader: ``dataloader.train`` of a config; nothing is checked if it has no ``total_batch_size``.
+        processes: number of all.
 
     Raises:
         ValueError: if the total batch size is no multiple of the number of processes.
     """
-    total, processes = loader.get("total_batch_size"), comm.get_world_size()
+    total = loader.get("total_batch_size")
     if total is not None and (total < 1 or total % processes):
         raise ValueError(
             f"dataloader.train.total_batch_size is {total}; it has to be a multiple of the number of processes, "

@@ -19,7 +19,7 @@ from torch import nn
 
 from .checkpointing import DistillationCheckpointer
 from .hooks import DistillationSchedule, GradientClipping
-from .preflight import check_batch_size, check_classes, check_output_dir, load_records
+from .preflight import check_batch_size, check_classes, check_output_dir, check_parts, load_records
 from .trainer import DistillationTrainer
 
 __all__ = ["build_model", "choose_precision", "evaluate", "student_of", "teacher_data", "test", "train"]
@@ -124,11 +124,10 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         ValueError: if the config, a checkpoint or the data is unusable; nothing has been trained then.
         FloatingPointError: if a loss becomes infinite or NaN.
     """
-    if absent := {"optimizer", "lr_multiplier"} - set(config) or {"train"} - set(config.dataloader):
-        raise ValueError(f"the config has no {' and no '.join(sorted(absent))}, which training needs")
+    check_parts(config)
     options = config.train
     check_output_dir(options.output_dir)
-    check_batch_size(config.dataloader.train)
+    check_batch_size(config.dataloader.train, comm.get_world_size())
     if "evaluator" in config.dataloader:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())

@@ -67,10 +67,13 @@ def _sample_and_weigh(input, offset, weight, stride, padding, dilation):
 
 
 class DeformConv(Conv2d):
-    """Deformable convolution with the arguments of :class:`detectron2.layers.Conv2d`, without a bias.
+    """Deformable convolution without a bias, with the arguments of :class:`detectron2.layers.Conv2d`.
 
     It stands for ``detectron2.layers.DeformConv``, which is compiled code; the state-dict keys are the same.
     """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, bias=False, **kwargs)
 
     def forward(self, input: Tensor, offset: Tensor) -> Tensor:
         """See :func:`deform_conv2d` for the shapes."""
@@ -100,9 +103,7 @@ class DeformBottleneckBlock(BottleneckBlock):
         self.conv2_offset = nn.Conv2d(plain.in_channels, 2 * taps, **where)
         nn.init.zeros_(self.conv2_offset.weight)
         nn.init.zeros_(self.conv2_offset.bias)
-        self.conv2 = DeformConv(
-            plain.in_channels, plain.out_channels, groups=plain.groups, bias=False, norm=plain.norm, **where
-        )
+        self.conv2 = DeformConv(plain.in_channels, plain.out_channels, groups=plain.groups, norm=plain.norm, **where)
         weight_init.c2_msra_fill(self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ def _find_sources(student_state, patterns):
         patterns = {pattern: pattern for pattern in patterns}
     sources = {}
     for pattern, source in patterns.items():
-        if pattern != source and [p.find("*") for p in (pattern, source)] != [len(pattern) - 1, len(source) - 1]:
+        if pattern != source and any(p[-1:] != "*" or set(p[:-1]) & set("*?[") for p in (pattern, source)):
             raise ValueError(f"train.inherit maps {pattern!r} to {source!r}: both need one '*', at the end")
         matched = fnmatch.filter(student_state, pattern)
         if not matched:

@@ -97,7 +97,10 @@ class VerifyingCheckpointer(DetectionCheckpointer):
             except OSError as error:
                 raise ValueError(f"the checkpoint {plain} cannot be fetched: {error}") from error
             if not os.path.isfile(local):
-                raise ValueError(f"there is no checkpoint {plain}: check the path")
+                raise ValueError(
+                    f"there is no checkpoint {plain}: check the path. A teacher that a config of its own trains has to "
+                    "be trained first"
+                )
         try:
             return super().load(path, *args, **kwargs)
         finally:
@@ -109,6 +112,8 @@ class VerifyingCheckpointer(DetectionCheckpointer):
                 with open(filename, "rb") as f:
                     _NumpyUnpickler(f, encoding="latin1").load()
             loaded = super()._load_file(filename)
+            if "state_dict" in loaded["model"]:  # as OpenMMLab's
+                loaded["model"] = loaded["model"]["state_dict"]
         except Exception as error:  # a file from elsewhere can be wrong in any way
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ValueError(

@@ -7,7 +7,7 @@ __all__ = ["PointAssigner"]
 
 class PointAssigner:
     """Gives each ground-truth box the points nearest to its centre, on the level of its size (Yang et al. 2019,
-    Sec. 4.2)."""
+    Sec. 4)."""
 
     def __init__(self, *, scale: float = 4.0, num_points: int = 1):
         """

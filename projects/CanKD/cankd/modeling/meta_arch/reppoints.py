@@ -120,7 +120,9 @@ class RepPoints(DenseDetector):
         strides = positions[:, 2] - positions[:, 0]
         assigned = self.point_assigner(Boxes(positions).get_centers(), strides, gt_boxes)
         gt_init = torch.where((assigned >= 0)[:, None], gt_boxes.tensor[assigned], nothing)
-        matched, labels = self.box_matcher(pairwise_iou(gt_boxes, Boxes(boxes_init)))
+        overlaps = pairwise_iou(gt_boxes, Boxes(boxes_init))
+        matched, labels = self.box_matcher(overlaps)
+        labels[overlaps.amax(dim=0) == 0] = 0  # low-quality matches take the best, even if no box meets the object
         gt_refine = torch.where((labels == 1)[:, None], gt_boxes.tensor[matched], nothing)
         classes = gt.gt_classes[matched]
         classes[labels == 0] = self.num_classes

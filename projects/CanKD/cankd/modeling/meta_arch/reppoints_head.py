@@ -36,25 +36,26 @@ class RepPointsHead(nn.Module):
             num_classes: without the background.
             conv_dims: channels of the 3×3 convolutions of either tower.
             point_conv_dim: channels of the layers that see the points.
-            num_points: points of a set, the square of an odd number: the taps of the deformable convolutions.
+            num_points: points of a set, the taps of the deformable convolutions: 9, 25, or another square of an odd
+                number.
             norm: of the towers.
             gradient_mul: what the gradient that reaches the first stage through the deformable convolutions is
                 multiplied by.
             prior_prob: foreground probability at the start.
 
         Raises:
-            ValueError: if ``num_points`` is not the square of an odd number.
+            ValueError: if ``num_points`` is no such number.
         """
         super().__init__()
         side = math.isqrt(num_points)
-        if side**2 != num_points or side % 2 == 0:
-            raise ValueError(f"num_points is {num_points}: it must be the square of an odd number, such as 9")
+        if side**2 != num_points or side % 2 == 0 or side == 1:
+            raise ValueError(f"num_points is {num_points}: it must be the square of an odd number, such as 9 or 25")
         self.gradient_mul = gradient_mul
         in_channels = input_shape[0].channels
         self.cls_subnet = _make_tower(in_channels, conv_dims, norm)
         self.points_subnet = _make_tower(in_channels, conv_dims, norm)
         channels = [in_channels, *conv_dims][-1]
-        deform = dict(kernel_size=side, padding=side // 2, bias=False, activation=F.relu)
+        deform = dict(kernel_size=side, padding=side // 2, activation=F.relu)
         self.points_init = nn.Sequential(
             Conv2d(channels, point_conv_dim, kernel_size=3, padding=1, activation=F.relu),
             Conv2d(point_conv_dim, 2 * num_points, kernel_size=1),
