@@ -115,7 +115,7 @@ def test_reads_zoo_files_of_numpy_arrays(tmp_path, protocol):
 @pytest.mark.parametrize(
     "contents, message",
     [
-        ({"state_dict": {"weight": torch.zeros(1)}, "epoch": 3}, "instead of weights, .* it has state_dict, epoch"),
+        ({"weights": {"weight": torch.zeros(1)}, "epoch": 3}, "instead of weights, .* it has weights, epoch"),
         ({"model": {}}, "holds no weights under 'model'"),
         ([1, 2], "holds no weights under 'model'"),
     ],
