@@ -23,7 +23,7 @@ def detector(kind, width=16):
 
 
 def batch(images=2, size=96, seed=0, device="cpu"):
-    """Returns a random batch with two objects an image, as Detectron2's loaders give it."""
+    """Returns a random batch with two objects and a semantic mask an image, as Detectron2's loaders give it."""
     generator = torch.Generator().manual_seed(seed)
     records = []
     for i in range(images):
@@ -32,7 +32,9 @@ def batch(images=2, size=96, seed=0, device="cpu"):
         instances.gt_boxes = Boxes(torch.cat([corners, corners + size / 3], 1))
         instances.gt_classes = torch.randint(10, (2,), generator=generator)
         image = torch.randint(256, (3, size, size), generator=generator).to(torch.uint8)
-        records.append({"image": image, "image_id": i, "height": size, "width": size, "instances": instances})
+        sem_seg = torch.randint(11, (size, size), generator=generator)
+        sizes = {"height": size, "width": size}
+        records.append({"image": image, "image_id": i, "instances": instances, "sem_seg": sem_seg, **sizes})
     return records
 
 

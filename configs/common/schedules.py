@@ -1,5 +1,6 @@
-"""Optimisers and learning rates: AdamW with one cycle for Digit Scenes, the paper's SGD for COCO."""
+"""Optimisers and learning rates: AdamW with one cycle for Digit Scenes, the paper's SGD for COCO and Cityscapes."""
 
+from cankd.engine import PolynomialDecay
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.solver import WarmupParamScheduler
@@ -10,9 +11,7 @@ adamw.lr = 2e-3
 adamw.weight_decay = 1e-4
 
 one_cycle = L(WarmupParamScheduler)(
-    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0),
-    warmup_factor=0.04,
-    warmup_length=0.2,
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.0), warmup_factor=0.04, warmup_length=0.2
 )
 
 # For a total batch of 4 images.
@@ -38,3 +37,11 @@ def _coco_steps(iterations, milestones):
 
 coco_1x = _coco_steps(coco_1x_iterations, [8, 11, 12])
 coco_2x = _coco_steps(coco_2x_iterations, [16, 22, 24])
+
+# For a total batch of 8 crops. The rate ends at 1e-4.
+cityscapes_sgd = get_config("common/optim.py").SGD
+cityscapes_sgd.lr = 0.01
+cityscapes_sgd.weight_decay = 5e-4
+cityscapes_sgd.params.weight_decay_norm = 5e-4
+
+cityscapes_poly = L(PolynomialDecay)(power=0.9, end_value=0.01)

@@ -21,7 +21,7 @@ def test_config_loads_survives_saving_and_names_its_output(path, tmp_path):
     assert not list(tmp_path.glob("*.pkl"))
 
 
-@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn", "semantic_fpn"])
 def test_teacher_comes_with_the_package_and_is_much_larger_than_the_student(detector):
     config = model_zoo.get_config(f"DigitScenes/{detector}_R10_from_R18.py")
     config.train.device = "cpu"
@@ -34,7 +34,7 @@ def test_teacher_comes_with_the_package_and_is_much_larger_than_the_student(dete
     assert sizes[1] > 3 * sizes[0]
 
 
-@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn"])
+@pytest.mark.parametrize("detector", ["retinanet", "faster_rcnn", "semantic_fpn"])
 def test_the_teachers_own_config_is_the_one_that_is_distilled(detector, tmp_path):
     own = model_zoo.get_config(f"DigitScenes/{detector}_R18.py").model
     distilled = model_zoo.get_config(f"DigitScenes/{detector}_R10_from_R18.py").model.teacher.model

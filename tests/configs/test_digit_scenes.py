@@ -26,7 +26,9 @@ def test_pairs_are_those_of_the_coco_recipes():
         for large, small in backbones.items():
             name = name.replace(large, small)
         expected.add(name)
-    assert expected == {path.stem for path in FOLDER.glob("*_from_*.py")}
+    segmentation = "semantic_fpn", "pspnet"
+    found = {path.stem for path in FOLDER.glob("*_from_*.py") if not path.stem.startswith(segmentation)}
+    assert found == expected
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -47,4 +49,5 @@ def test_pair_trains_a_step(name, tmp_path):
         losses = model.train()(batch(size=128))
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
-    assert model.student.backbone.bottom_up.stem.conv1.weight.grad.any()
+    bottom_up = getattr(model.student.backbone, "bottom_up", model.student.backbone)
+    assert bottom_up.stem.conv1.weight.grad.any()

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
 
-PINNED = {"numpy": "2.4.6", "Pillow": "13.0.0", "scikit-image": "0.26.0", "scikit-learn": "1.9.1"}
+PINNED = {"numpy": "2.3.5", "Pillow": "13.0.0", "scikit-image": "0.26.0", "scikit-learn": "1.9.1"}
 
 
 def is_pinned_environment():

@@ -11,6 +11,7 @@ from cankd import model_zoo
 from cankd.engine import DistillationCheckpointer, train
 from cankd.engine.files import replace_file, write_json
 from cankd.modeling import DeformBottleneckBlock
+from cankd.modeling.backbone import MobileNetV2
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
@@ -161,6 +162,36 @@ def test_starts_from_torchvisions_backbones(tmp_path, wrapped):
     found, expected = model.eval().backbone.bottom_up(image), extractor(image)
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_starts_from_openmmlabs_v1c_stem(tmp_path):
+    """A stem of three convolutions, which is one sequence there: convolution, norm, ReLU, and again."""
+    model = nn.Module()
+    resnet_v1c = LazyConfig.load(model_zoo.get_config_file("common/models/dilated_segmentation.py"), "resnet_v1c")
+    model.backbone = instantiate(resnet_v1c(18, "BN"))
+    own = torchvision.models.resnet18().state_dict()
+    weights = {key: value for key, value in own.items() if not key.startswith(("conv1", "bn1"))}
+    for index, (inside, outside) in enumerate(((3, 32), (32, 32), (32, 64))):
+        weights[f"stem.{3 * index}.weight"] = torch.randn(outside, inside, 3, 3)
+        norm = nn.BatchNorm2d(outside).state_dict()
+        weights.update({f"stem.{3 * index + 1}.{key}": torch.rand_like(value.float()) for key, value in norm.items()})
+    torch.save({"state_dict": weights}, tmp_path / "v1c.pth")
+    report = start(model, tmp_path / "v1c.pth")
+    assert not report.missing and not report.reshaped and set(report.unexpected) == {"fc.weight", "fc.bias"}
+    for index in range(3):
+        conv = getattr(model.backbone.stem, f"conv{index + 1}")
+        assert torch.equal(conv.weight, weights[f"stem.{3 * index}.weight"])
+        assert torch.equal(conv.norm.running_var, weights[f"stem.{3 * index + 1}.running_var"])
+
+
+def test_starts_from_torchvisions_mobilenet(tmp_path):
+    model = nn.Module()
+    model.backbone = MobileNetV2(out_features=["res4", "res5"])
+    weights = torchvision.models.mobilenet_v2().state_dict()
+    torch.save(weights, tmp_path / "mobilenet.pth")
+    assert not start(model, f"{tmp_path}/mobilenet.pth?matching_heuristics=True").missing
+    name = "features.17.conv.0.0.weight"
+    assert torch.equal(model.backbone.state_dict()[name], weights[name])
 
 
 def test_deformable_blocks_start_from_plain_ones(tmp_path):

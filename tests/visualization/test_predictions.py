@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import torch
-from cankd.visualization import draw_annotations, draw_detections, save_grid
+from cankd.visualization import draw_annotations, draw_detections, draw_segmentation, save_grid
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
@@ -37,6 +37,18 @@ def test_draws_annotations_and_nothing_where_there_are_none(tiny_scenes):
     x, y, w, h = map(int, record["annotations"][0]["bbox"])
     assert changed(draw_annotations(image, record["annotations"], metadata, scale=2), image, 2)[y : y + h, x].all()
     assert not changed(draw_annotations(image, [], metadata, scale=2), image, 2).any()
+
+
+def test_segmentation_has_the_classes_colours_and_leaves_the_rest(tiny_scenes):
+    metadata = MetadataCatalog.get(tiny_scenes[1])
+    image = np.full((4, 6, 3), 100, np.uint8)
+    labels = np.zeros((4, 6), np.int64)
+    labels[:2], labels[:, 5] = 3, 255
+    picture = draw_segmentation(image, labels, metadata, alpha=0.5, scale=2)
+    assert picture.shape == (8, 12, 3) and (picture[:, 10:] == 100).all()
+    for rows, label in ((slice(0, 4), 3), (slice(4, 8), 0)):
+        expected = 50 + np.array(metadata.stuff_colors[label]) / 2
+        assert np.abs(picture[rows, :10] - expected).max() <= 1
 
 
 def test_grid_holds_every_picture(tmp_path):

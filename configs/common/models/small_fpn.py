@@ -3,8 +3,8 @@ from detectron2.modeling.backbone import FPN, BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BasicBlock
 
 
-def small_fpn(width, num_blocks, out_channels=64):
-    """A ResNet of basic blocks, its stages ``width`` times 1, 2, 4 and 8 channels wide, with a pyramid P3–P5."""
+def small_stages(width, num_blocks):
+    """Stages of a ResNet of basic blocks, ``width`` times 1, 2, 4 and 8 channels wide."""
     stages = []
     for i, blocks in enumerate(num_blocks):
         stages.append(
@@ -17,10 +17,15 @@ def small_fpn(width, num_blocks, out_channels=64):
                 norm="BN",
             )
         )
+    return stages
+
+
+def small_fpn(width, num_blocks, out_channels=64):
+    """A ResNet of :func:`small_stages` with a pyramid P3–P5."""
     return L(FPN)(
         bottom_up=L(ResNet)(
             stem=L(BasicStem)(in_channels=3, out_channels=width, norm="BN"),
-            stages=stages,
+            stages=small_stages(width, num_blocks),
             out_features=["res3", "res4", "res5"],
         ),
         in_features="${.bottom_up.out_features}",

@@ -15,10 +15,11 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .comparison import comparison_table, gap_closed
+from .data_checks import load_records
 from .files import replace_file, write_json
 from .hooks import ProgressBar
 from .pictures import draw_comparison
-from .preflight import check_output_dir, load_records
+from .preflight import check_output_dir
 from .training import evaluate, train
 
 __all__ = ["run_demo"]

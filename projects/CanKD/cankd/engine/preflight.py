@@ -1,32 +1,17 @@
-"""Checks that take seconds and are made before anything that takes hours."""
+"""Checks of a run that take seconds and are made before anything that takes hours."""
 
 import argparse
-import json
 import os
 import tempfile
-from collections import defaultdict
-from collections.abc import Sequence
 
 import torch
-from detectron2.config import instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
-from torch import nn
 
-__all__ = [
-    "check_batch_size",
-    "check_classes",
-    "check_device",
-    "check_output_dir",
-    "check_parts",
-    "check_processes",
-    "load_records",
-    "prepare_run",
-]
+__all__ = ["check_batch_size", "check_device", "check_output_dir", "check_parts", "check_processes", "prepare_run"]
 
 
 def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
@@ -107,81 +92,4 @@ def check_batch_size(loader: DictConfig, processes: int) -> None:
         raise ValueError(
             f"dataloader.train.total_batch_size is {total}; it has to be a multiple of the number of processes, "
             f"{processes}"
-        )
-
-
-def load_records(dataset: DictConfig) -> Sequence:
-    """Loads the records of a data set and makes sure that its images exist.
-
-    Args:
-        dataset: lazy call of :func:`detectron2.data.get_detection_dataset_dicts`, or of anything that gives a list of
-            records or a data set.
-
-    Raises:
-        ValueError: if the data set is not registered, its annotations are absent or unreadable, or images are missing.
-    """
-    names = dataset.get("names", ())
-    names = [names] if isinstance(names, str) else list(names)
-    for name in names:
-        if name not in DatasetCatalog:
-            raise ValueError(
-                f"no data set is registered as {name!r}. Register it in the config, for example by "
-                "detectron2.data.datasets.register_coco_instances(name, {}, json_file, image_root). Registered are: "
-                f"{', '.join(sorted(DatasetCatalog))}"
-            )
-    files = [MetadataCatalog.get(name).get("json_file") for name in names]
-    described = ", ".join(filter(None, files)) or ", ".join(names) or "the data set"
-    try:
-        records = instantiate(dataset)
-    except FileNotFoundError as error:
-        raise ValueError(f"{error.filename or error} is absent; the data set {', '.join(names)} needs it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{described} is not JSON, or is cut off: {error}") from error
-    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{described} cannot be used ({type(error).__name__}: {error}). It has to be in COCO format, with lists of "
-            "images, annotations and categories, and have annotated images"
-        ) from error
-    if isinstance(records, list):
-        _check_images(records, described)
-    return records
-
-
-def _check_images(records, described):
-    """Lists each folder once: asking for every file by itself takes minutes on a network file system."""
-    wanted = defaultdict(set)
-    for record in records:
-        if "://" not in record.get("file_name", "://"):  # what is remote is fetched when it is read
-            folder, name = os.path.split(record["file_name"])
-            wanted[folder].add(name)
-    missing = []
-    for folder, names in wanted.items():
-        present = os.listdir(folder) if os.path.isdir(folder) else ()
-        missing += [os.path.join(folder, name) for name in sorted(names.difference(present))]
-    if missing:
-        raise ValueError(
-            f"{described} names {len(missing)} images that do not exist, of {len(records)}; the first is {missing[0]}. "
-            "Check the image root"
-        )
-
-
-def check_classes(records: Sequence, student: nn.Module) -> None:
-    """Makes sure that the model can predict every class of the data.
-
-    Args:
-        records: in Detectron2's format.
-        student: whose ``num_classes``, its own or its box head's, counts; without either nothing is checked.
-
-    Raises:
-        ValueError: if an annotation has a class beyond the model's.
-    """
-    predictor = getattr(student, "roi_heads", student)
-    num_classes = getattr(predictor, "num_classes", None)
-    if num_classes is None or not isinstance(records, list):
-        return
-    found = {a["category_id"] for r in records for a in r.get("annotations", ()) if "category_id" in a}
-    if found and max(found) >= num_classes:
-        raise ValueError(
-            f"the data has {max(found) + 1} classes, but the model predicts {num_classes}: set num_classes in the "
-            "student's config (and in the teacher's, if it was trained on the same data)"
         )

@@ -18,8 +18,9 @@ from omegaconf import DictConfig
 from torch import nn
 
 from .checkpointing import DistillationCheckpointer
+from .data_checks import check_classes, check_crops, load_records
 from .hooks import DistillationSchedule, GradientClipping
-from .preflight import check_batch_size, check_classes, check_output_dir, check_parts, load_records
+from .preflight import check_batch_size, check_output_dir, check_parts
 from .trainer import DistillationTrainer
 
 __all__ = ["build_model", "choose_precision", "evaluate", "student_of", "teacher_data", "test", "train"]
@@ -171,6 +172,7 @@ def _build_loader(loader, student=None):
     records = load_records(loader.dataset)
     if student is not None:
         check_classes(records, student)
+        check_crops(records, loader)
     return instantiate({**loader, "dataset": records})
 
 

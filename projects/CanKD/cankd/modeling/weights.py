@@ -162,6 +162,8 @@ def _rename_from_torchvision(weights):
     renamed = {}
     for name, value in weights.items():
         name = re.sub(r"^(conv1|bn1)\.", r"stem.\1.", name)
+        # OpenMMLab's stem of three convolutions is one sequence: convolution, norm, ReLU, and again.
+        name = re.sub(r"^stem\.(\d)\.", lambda m: f"stem.{('conv', 'bn')[int(m[1]) % 3]}{int(m[1]) // 3 + 1}.", name)
         name = re.sub(r"^layer(\d)\.", lambda match: f"res{int(match[1]) + 1}.", name)
         name = name.replace("downsample.0.", "shortcut.").replace("downsample.1.", "shortcut.norm.")
         renamed[re.sub(r"\bbn(\d)\.", r"conv\1.norm.", name)] = value

@@ -1,1 +1,1 @@
-from .predictions import draw_annotations, draw_detections, save_grid
+from .predictions import draw_annotations, draw_detections, draw_segmentation, save_grid

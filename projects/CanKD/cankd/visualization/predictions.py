@@ -1,15 +1,18 @@
-"""Detections drawn side by side (supplement, figures 4 and 5)."""
+"""Detections and segmentations drawn side by side (supplement, figures 4 and 5)."""
 
 from collections.abc import Mapping, Sequence
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
+from torchvision.utils import draw_segmentation_masks
 
-__all__ = ["draw_annotations", "draw_detections", "save_grid"]
+__all__ = ["draw_annotations", "draw_detections", "draw_segmentation", "save_grid"]
 
 
 def draw_detections(
@@ -50,6 +53,27 @@ def draw_annotations(
     classes = [a["category_id"] for a in annotations]
     labels = [metadata.thing_classes[c] for c in classes]
     return _draw(image, np.array(boxes).reshape(-1, 4), classes, labels, metadata, scale)
+
+
+def draw_segmentation(
+    image: np.ndarray, labels: np.ndarray, metadata: Metadata, *, alpha: float = 0.6, scale: float = 1.0
+) -> np.ndarray:
+    """Draws a class for each pixel, in the data set's colours.
+
+    Args:
+        image, metadata, scale: see :func:`draw_detections`.
+        labels: ``(H, W)``, integers; what is no class, as a label to ignore, stays as it is.
+        alpha: how much the colours cover the image, from 0 to 1.
+
+    Returns:
+        See :func:`draw_detections`.
+    """
+    colors = metadata.get("stuff_colors") or colormap(rgb=True).tolist()
+    masks = torch.as_tensor(np.array(labels))[None] == torch.arange(len(metadata.stuff_classes)).view(-1, 1, 1)
+    colors = [tuple(colors[i % len(colors)]) for i in range(len(masks))]
+    picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    picture = draw_segmentation_masks(picture, masks, alpha=alpha, colors=colors).permute(1, 2, 0).numpy()
+    return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
 
 def _draw(image, boxes, classes, labels, metadata, scale):

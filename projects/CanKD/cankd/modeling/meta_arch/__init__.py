@@ -2,3 +2,4 @@ from .point_assigner import PointAssigner
 from .points_to_boxes import PointsToBoxes
 from .reppoints import RepPoints
 from .reppoints_head import RepPointsHead
+from .sem_seg_head import PyramidPooling, SemSegHead, conv_norm_relu

@@ -1,0 +1,2 @@
+from .dilated_resnet import DilatedResNet
+from .mobilenet_v2 import MobileNetV2

@@ -1,0 +1,100 @@
+"""The Cityscapes recipes, on a small tree of fake Cityscapes, through the real loaders and the real evaluation."""
+
+import json
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+from cankd import model_zoo
+from cankd.engine import check_distillation, evaluate, train
+from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin import register_all_cityscapes
+
+from tests.tiny import save_weights
+
+FOLDER = pathlib.Path(model_zoo.get_config_file("Cityscapes-SemanticSegmentation/pspnet_R18.py")).parent
+PAIRS = sorted(path.stem for path in FOLDER.glob("*_from_*.py"))
+HEIGHT, WIDTH = 128, 256
+
+
+@pytest.fixture(scope="module")
+def cityscapes(tmp_path_factory):
+    """Registers Detectron2's Cityscapes splits on a tree of two images each."""
+    from cityscapesscripts.helpers.labels import id2label
+
+    root = tmp_path_factory.mktemp("datasets")
+    generator = np.random.default_rng(0)
+    for split in ("train", "val"):
+        images, masks = (root / "cityscapes" / kind / split / "city" for kind in ("leftImg8bit", "gtFine"))
+        images.mkdir(parents=True)
+        masks.mkdir(parents=True)
+        for i in range(2):
+            name = f"city_{i:06d}_000019"
+            image = generator.integers(256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
+            ids = np.kron(generator.integers(7, 34, size=(16, 32)), np.ones((8, 8))).astype(np.uint8)
+            train_ids = np.vectorize(lambda i: id2label[i].trainId % 256)(ids).astype(np.uint8)
+            cv2.imwrite(str(images / f"{name}_leftImg8bit.png"), image)
+            cv2.imwrite(str(masks / f"{name}_gtFine_labelIds.png"), ids)
+            cv2.imwrite(str(masks / f"{name}_gtFine_labelTrainIds.png"), train_ids)
+            cv2.imwrite(str(masks / f"{name}_gtFine_instanceIds.png"), ids.astype(np.uint16))
+            size = {"imgHeight": HEIGHT, "imgWidth": WIDTH, "objects": []}
+            (masks / f"{name}_gtFine_polygons.json").write_text(json.dumps(size))
+    register_again(root)
+    yield root
+    register_again("datasets")
+
+
+def register_again(root):
+    for name in [name for name in DatasetCatalog if name.startswith("cityscapes_")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    register_all_cityscapes(str(root))
+
+
+def recipe(name):
+    return model_zoo.get_config(f"Cityscapes-SemanticSegmentation/{name}.py")
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_recipe_has_the_published_values(name):
+    config = recipe(name)
+    assert config.dataloader.train.total_batch_size == config.train.reference_batch_size == 8
+    assert config.train.max_iter == 80000 and config.dataloader.train.mapper.augmentations[1].crop_size == [512, 1024]
+    sgd = config.optimizer
+    assert (sgd.lr, sgd.momentum, sgd.weight_decay, sgd.params.weight_decay_norm) == (0.01, 0.9, 5e-4, 5e-4)
+    assert sgd.lr * instantiate(config.lr_multiplier)(1.0) == pytest.approx(1e-4)
+    assert config.model.head.get("weight", 5.0) == (10.0 if name == "deeplab_v3_R18_from_pspnet_R101" else 5.0)
+    student, teacher = config.model.student, config.model.teacher
+    for model, order in ((student, config.model.input_format), (teacher.model, teacher.input_format)):
+        assert (model.pixel_mean[0] > model.pixel_mean[2]) == (order == "RGB")
+    assert config.dataloader.test.mapper.image_format == config.dataloader.train.mapper.image_format
+    assert config.dataloader.train.mapper.image_format == config.model.input_format
+    if "semantic_fpn" not in name:
+        assert student.backbone.output_stride == 8 and config.model.head.in_channels == 2048
+        assert student.sem_seg_head.auxiliary.loss_weight == 0.4
+        assert student.sem_seg_head.auxiliary.in_feature == "res4"
+        assert "SyncBN" in (student.backbone.get("norm"), student.backbone.get("stages", {}).get("norm"))
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_pair_trains_a_step_and_is_evaluated(name, tmp_path, cityscapes):
+    config = recipe(name)
+    data = config.dataloader
+    data.train.num_workers = data.test.num_workers = 0
+    data.train.total_batch_size = 2
+    resize, crop = data.train.mapper.augmentations[:2]
+    resize.min_scale, resize.target_height, resize.target_width = 1.0, HEIGHT, WIDTH
+    crop.crop_size = [HEIGHT, HEIGHT]
+    config.train.update(device="cpu", output_dir=str(tmp_path / "run"), max_iter=1, init_checkpoint="")
+    teacher = instantiate(config.model.teacher.model)
+    config.model.teacher.weights = save_weights(teacher, tmp_path / "teacher.pth")
+    results = train(config)["sem_seg"]
+    assert 0 <= results["IoU"] <= 100
+    losses = [json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()][0]
+    assert np.isfinite(losses["total_loss"]) and losses["distillation_scale"] == 1
+    problems = check_distillation(config, num_images=1, report=lambda line: None)["problems"]
+    assert len(problems) == 1 and "the teacher's sem_seg mIoU on 1 images is " in problems[0]
+    config.train.init_checkpoint = str(tmp_path / "run" / "model_final.pth")
+    assert evaluate(config)["sem_seg"] == pytest.approx(results, nan_ok=True)

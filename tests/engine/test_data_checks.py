@@ -1,0 +1,170 @@
+import json
+
+import cv2
+import detectron2.data.transforms as T
+import numpy as np
+import pytest
+import torch
+from cankd.engine.data_checks import check_classes, check_crops, check_masks, load_records
+from cankd.modeling.meta_arch import SemSegHead
+from detectron2.config import LazyCall as L
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.datasets import register_coco_instances
+from omegaconf import OmegaConf
+
+from tests.tiny import DETECTORS, detector
+
+
+@pytest.fixture
+def coco_files(tmp_path):
+    """Registers a COCO-format data set of two images and returns its annotation file and image root."""
+    contents = {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 8, "height": 8} for i in range(2)],
+        "annotations": [
+            {"id": i + 1, "image_id": i, "category_id": 3, "bbox": [1, 1, 4, 4], "area": 16, "iscrowd": 0}
+            for i in range(2)
+        ],
+        "categories": [{"id": 3, "name": "thing"}],
+    }
+    json_file, root = tmp_path / "annotations.json", tmp_path / "images"
+    json_file.write_text(json.dumps(contents))
+    root.mkdir()
+    for i in range(2):
+        (root / f"{i}.jpg").touch()
+    register_coco_instances("two_images", {}, str(json_file), str(root))
+    yield json_file, root
+    DatasetCatalog.remove("two_images")
+    MetadataCatalog.remove("two_images")
+
+
+def load(names="two_images"):
+    return load_records(L(get_detection_dataset_dicts)(names=names))
+
+
+def test_loads_a_sound_data_set(coco_files):
+    assert len(load()) == 2
+
+
+def test_refuses_an_unregistered_data_set():
+    with pytest.raises(ValueError, match="no data set is registered as 'nowhere'.*register_coco_instances"):
+        load("nowhere")
+
+
+def test_refuses_absent_annotations(coco_files):
+    coco_files[0].unlink()
+    with pytest.raises(ValueError, match="annotations.json is absent; the data set two_images needs it"):
+        load()
+
+
+@pytest.mark.parametrize("contents", [b"", b'{"images": [', b"no json", b"\xff\xd8\xff\xe0 a picture"])
+def test_refuses_what_is_not_json(coco_files, contents):
+    coco_files[0].write_bytes(contents)
+    with pytest.raises(ValueError, match="annotations.json is not JSON, or is cut off"):
+        load()
+
+
+@pytest.mark.parametrize("contents", ["[]", "{}", '{"images": [], "annotations": [{}], "categories": []}'])
+def test_refuses_what_is_not_coco(coco_files, contents):
+    coco_files[0].write_text(contents)
+    with pytest.raises(ValueError, match="annotations.json cannot be used .* has to be in COCO format"):
+        load()
+
+
+def test_refuses_a_folder_and_a_set_without_annotations(coco_files):
+    contents = json.loads(coco_files[0].read_text())
+    coco_files[0].write_text(json.dumps({**contents, "annotations": []}))
+    with pytest.raises(ValueError, match="cannot be used .*No valid data.* and annotated images"):
+        load()
+    coco_files[0].unlink()
+    coco_files[0].mkdir()
+    with pytest.raises(ValueError, match="annotations.json cannot be used .IsADirectoryError"):
+        load()
+
+
+def test_names_missing_images(coco_files):
+    (coco_files[1] / "1.jpg").unlink()
+    with pytest.raises(ValueError, match="names 1 files that do not exist, for 2 images; the first is .*images/1.jpg"):
+        load()
+
+
+@pytest.mark.parametrize("kind", DETECTORS)
+def test_classes_have_to_fit(kind):
+    model = detector(kind)
+    check_classes([{"annotations": [{"category_id": 9}]}, {"annotations": []}], model)
+    with pytest.raises(ValueError, match="the data has 11 classes, but the model predicts 10"):
+        check_classes([{"annotations": [{"category_id": 10}]}], model)
+
+
+@pytest.fixture
+def masked(tmp_path):
+    """Returns two records with masks of 4×6, a head of 3 classes, and the path of the second mask."""
+    records = []
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / f"mask{i}.png"), np.full((4, 6), i, np.uint8))
+        records.append({"file_name": f"{i}.jpg", "sem_seg_file_name": str(tmp_path / f"mask{i}.png")})
+        records[-1].update(height=4, width=6)
+    head = SemSegHead(in_feature="res5", stride=8, context=torch.nn.Identity(), context_channels=4, num_classes=3)
+    return records, head, tmp_path / "mask1.png"
+
+
+def test_masks_that_fit(masked):
+    records, head, path = masked
+    cv2.imwrite(str(path), np.array([[0, 1, 2, 255, 0, 0]] * 4, np.uint8))
+    check_masks(records, head)
+
+
+@pytest.mark.parametrize(
+    "mask, message",
+    [
+        (np.full((4, 6), 3, np.uint8), r"mask1.png has the labels \[3\]; the model knows 0 to 2, and 255 for"),
+        (np.zeros((6, 4), np.uint8), "mask1.png is 6×4, but its image is 4×6"),
+        (np.zeros((4, 6, 3), np.uint8), "mask1.png is not a PNG of one channel"),
+        (np.zeros((4, 6), np.uint16), "mask1.png is not a PNG of one channel with 8 bits"),
+    ],
+)
+def test_masks_that_do_not_fit(masked, mask, message):
+    records, head, path = masked
+    cv2.imwrite(str(path), mask)
+    with pytest.raises(ValueError, match=message):
+        check_masks(records, head)
+
+
+def test_masks_that_are_broken_or_not_named(masked):
+    records, head, path = masked
+    path.write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="mask1.png is not a PNG"):
+        check_masks(records, head)
+    del records[0]["sem_seg_file_name"]
+    with pytest.raises(ValueError, match="0.jpg has no semantic mask"):
+        check_masks(records, head)
+
+
+def test_label_to_ignore_may_not_be_a_class(masked):
+    head = masked[1]
+    head.ignore_value = 2
+    with pytest.raises(ValueError, match="ignore_value is 2, which is one of the 3 classes"):
+        check_masks(masked[0], head)
+
+
+@pytest.mark.parametrize(
+    "before, fits, does_not",
+    [
+        ([], (512, 1024), (512, 1025)),
+        # Images of 1024×2048 shrink to half of 600×1100, which leaves them 275×550.
+        ([dict(min_scale=0.5, max_scale=2.0, target_height=600, target_width=1100)], (275, 550), (276, 550)),
+    ],
+)
+def test_crops_have_to_fit(before, fits, does_not):
+    record = {"file_name": "a.png", "height": 512, "width": 1024}
+
+    def loader(crop_size):
+        crop = L(T.RandomCrop_CategoryAreaConstraint)(crop_type="absolute", crop_size=crop_size)
+        return OmegaConf.create(
+            {"mapper": {"augmentations": [*(L(T.ResizeScale)(**x) for x in before), crop]}},
+            flags={"allow_objects": True},
+        )
+
+    check_crops([record, {"file_name": "of unknown size"}], loader(fits))
+    with pytest.raises(ValueError, match=r"a.png is .*, but crops are \d+×\d+: make the crops smaller"):
+        check_crops([record], loader(does_not))
+    check_crops([record], OmegaConf.create({"mapper": {}}))
