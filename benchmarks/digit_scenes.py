@@ -10,7 +10,6 @@ Example:
 
 import argparse
 import json
-import math
 import os
 import pathlib
 import statistics
@@ -25,6 +24,10 @@ from tqdm import tqdm
 
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
+# Detector or segmentor: its task in metrics.json, and the metrics of the table, the headline first.
+BOXES = ("bbox", ("AP", "AP50", "AP75", "APs", "APm"))
+TASKS = {"retinanet": BOXES, "faster_rcnn": BOXES, "reppoints": BOXES}
+TASKS["semantic_fpn"] = ("sem_seg", ("mIoU", "fwIoU", "mACC", "pACC"))
 BASELINE = "student alone"
 # Title: (folder, config, overrides)
 METHODS = {
@@ -37,10 +40,11 @@ METHODS = {
 
 
 def run(detector, method, seed, args):
-    """Trains one method with one seed, unless that is done, and returns its box metrics."""
+    """Trains one method with one seed, unless that is done, and returns its metrics."""
     folder, config, overrides = METHODS[method]
     output_dir = args.output / args.name / f"{folder}_seed{seed}"
-    metrics = read_metrics(output_dir)
+    task, (headline, *_) = TASKS[detector]
+    metrics = read_metrics(output_dir, task, headline)
     if metrics is None:
         os.makedirs(output_dir, exist_ok=True)
         command = [sys.executable, SCRIPT, "--resume"]
@@ -48,59 +52,62 @@ def run(detector, method, seed, args):
         command += [*overrides, *args.opts, f"train.seed={seed}", f"train.output_dir={output_dir}"]
         with open(output_dir / "console.txt", "a") as console:
             subprocess.run(command, check=True, stdout=console, stderr=subprocess.STDOUT)
-        metrics = read_metrics(output_dir)
+        metrics = read_metrics(output_dir, task, headline)
     return metrics
 
 
-def read_metrics(output_dir):
-    """Returns the final box metrics of a run, or None if it is not done."""
+def read_metrics(output_dir, task, headline):
+    """Returns the final metrics of a run, or None if it is not done."""
     path = output_dir / "metrics.json"
     if not (output_dir / "model_final.pth").exists() or not path.exists():
         return None
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    evaluations = [line for line in lines if "bbox/AP" in line]
+    evaluations = [line for line in lines if f"{task}/{headline}" in line]
     if not evaluations:
         return None
-    return {k.removeprefix("bbox/"): v for k, v in evaluations[-1].items() if k.startswith("bbox/")}
+    return {k.removeprefix(f"{task}/"): v for k, v in evaluations[-1].items() if k.startswith(f"{task}/")}
 
 
 def spread(values):
-    """Returns mean and sample standard deviation as text."""
-    deviation = statistics.stdev(values) if len(values) > 1 else math.nan
-    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
+    """Returns mean and, of several values, sample standard deviation as text."""
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"
 
 
-def make_table(results, teacher):
-    """Returns a row a method: AP of each seed, mean and spread, gain over the baseline seed by seed, gap closed."""
-    baseline = [metrics["AP"] for metrics in results[BASELINE].values()]
+def make_table(results, teacher, metrics):
+    """Returns a row a method: headline of each seed, mean and spread, gain over the baseline by seed, gap closed."""
+    headline, *others = metrics
+    baseline = [found[headline] for found in results[BASELINE].values()]
     rows = []
     for method, runs in results.items():
-        values = [metrics["AP"] for metrics in runs.values()]
+        values = [found[headline] for found in runs.values()]
         gains = [a - b for a, b in zip(values, baseline)]
-        others = [
-            statistics.mean(metrics[name] for metrics in runs.values()) for name in ("AP50", "AP75", "APs", "APm")
-        ]
-        row = [method, ", ".join(f"{v:.1f}" for v in values), spread(values), *(f"{v:.1f}" for v in others)]
-        share = gap_closed(statistics.mean(baseline), statistics.mean(values), teacher["AP"])
+        means = [statistics.mean(found[name] for found in runs.values()) for name in others]
+        row = [method, ", ".join(f"{v:.1f}" for v in values), spread(values), *(f"{v:.1f}" for v in means)]
+        share = gap_closed(statistics.mean(baseline), statistics.mean(values), teacher[headline])
         rows.append([*row, *(("", "") if method == BASELINE else (spread(gains), f"{share:.0%}"))])
-    others = [f"{teacher[name]:.1f}" for name in ("AP50", "AP75", "APs", "APm")]
-    rows.append(["teacher", "", f"{teacher['AP']:.1f}", *others, "", ""])
-    headers = ["", "AP by seed", "AP", "AP50", "AP75", "APs", "APm", "gain", "gap closed"]
-    return tabulate(rows, headers, "pipe", colalign=("left", *["right"] * 8), disable_numparse=True)
+    rows.append(["teacher", "", *(f"{teacher[name]:.1f}" for name in metrics), "", ""])
+    headers = ["", f"{headline} by seed", *metrics, "gain", "gap closed"]
+    align = ("left", *["right"] * (len(headers) - 1))
+    return tabulate(rows, headers, "pipe", colalign=align, disable_numparse=True)
 
 
 def main(args):
-    results = {method: {} for method in METHODS}
-    pairs = [(method, seed) for seed in args.seeds for method in METHODS]
+    results = {method: {} for method, (folder, *_) in METHODS.items() if folder in args.methods}
+    pairs = [(method, seed) for seed in args.seeds for method in results]
     for method, seed in tqdm(pairs, unit="run"):
         results[method][seed] = run(args.detector, method, seed, args)
     distilled = load_config(model_zoo.get_config_file(f"DigitScenes/{args.detector}_R10_from_R18.py"), args.opts)
-    teacher = evaluate(distilled, role="teacher")["bbox"]
-    table = make_table(results, teacher)
+    task, metrics = TASKS[args.detector]
+    teacher = evaluate(distilled, role="teacher")[task]
+    table = make_table(results, teacher, metrics)
     opts = "".join(f" {option}" for option in args.opts)
-    command = f"benchmarks/digit_scenes.py --detector {args.detector} --seeds {' '.join(map(str, args.seeds))}{opts}"
+    command = f"benchmarks/digit_scenes.py --detector {args.detector} --seeds {' '.join(map(str, args.seeds))}"
+    if len(results) < len(METHODS):
+        command += f" --methods {' '.join(args.methods)}"
+    command += opts
     text = (
-        f"# Digit Scenes, {args.detector}, {distilled.train.max_iter} iterations\n\n`{command}`: box metrics on the "
+        f"# Digit Scenes, {args.detector}, {distilled.train.max_iter} iterations\n\n`{command}`: metrics on the "
         f"val split, mean ± sample standard deviation over seeds; the gain over the student alone is taken seed by "
         f"seed.\n\n"
         f"{table}\n"
@@ -113,7 +120,9 @@ def main(args):
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--detector", choices=("retinanet", "faster_rcnn"), default="retinanet")
+    parser.add_argument("--detector", choices=tuple(TASKS), default="retinanet")
+    folders = [folder for folder, *_ in METHODS.values()]
+    parser.add_argument("--methods", nargs="+", choices=folders, default=folders, help="beside the student alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--output", type=pathlib.Path, default="output/benchmarks", help="where the runs go")
     parser.add_argument("--name", help="of table and runs; needed beside options")
@@ -121,6 +130,7 @@ def parse_arguments(argv=None):
     arguments = parser.parse_args(argv)
     if arguments.opts and not arguments.name:
         parser.error("options make other results: --name them")
+    arguments.methods = [folder for folder in folders if folder in {"alone", *arguments.methods}]
     arguments.name = arguments.name or f"digit_scenes_{arguments.detector}"
     return arguments
 

@@ -1,4 +1,5 @@
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -29,3 +30,8 @@ def test_import_says_what_is_absent():
         "needs PyTorch, torchvision, OpenCV and Detectron2, and 'detectron2' cannot be imported. Run `make setup`"
         in result.stderr
     )
+
+
+def test_no_page_has_a_placeholder():
+    for page in (ROOT / "README.md", ROOT / "projects" / "CanKD" / "README.md"):
+        assert not re.search(r"^[A-Z_]{4,}$", page.read_text(), re.MULTILINE), page

@@ -17,7 +17,8 @@ def test_table_has_mean_spread_and_gain_seed_by_seed(load_tool):
         "CanKD": {0: metrics(20.0), 1: metrics(22.0)},
     }
     rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]] for line in make_table(results, metrics(40.0)).splitlines()
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in make_table(results, metrics(40.0), METRICS).splitlines()
     ]
     assert rows[2][:3] == ["student alone", "10.0, 14.0", "12.0 ± 2.8"] and rows[2][-2:] == ["", ""]
     # The gains are 10 and 8; 9 of the 28 points to the teacher.
