@@ -54,6 +54,7 @@ def test_an_object_that_no_box_meets_gets_none(model):
 def test_losses_by_hand(model):
     # One image, two positions of stride 8 at the origin and (8, 0); in units of 4 strides the first object's corners
     # are at 0 and 1. Predictions are right but for one coordinate, off by 2 strides, which is half a unit.
+    model.point_base_scale = 4
     places = positions((0, 0), (8, 0))
     gt = torch.tensor([[[0.0, 0, 32, 32], [torch.nan] * 4]])
     right = torch.tensor([[[0.0, 0, 4, 4], [0, 0, 1, 1]]])
