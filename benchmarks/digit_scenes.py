@@ -24,10 +24,9 @@ from tqdm import tqdm
 
 HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
-# Detector or segmentor: its task in metrics.json, and the metrics of the table, the headline first.
+# Task in metrics.json, and the metrics of the table, the headline first.
 BOXES = ("bbox", ("AP", "AP50", "AP75", "APs", "APm"))
-TASKS = {"retinanet": BOXES, "faster_rcnn": BOXES, "reppoints": BOXES}
-TASKS["semantic_fpn"] = ("sem_seg", ("mIoU", "fwIoU", "mACC", "pACC"))
+TASKS = {"retinanet": BOXES, "faster_rcnn": BOXES, "semantic_fpn": ("sem_seg", ("mIoU", "fwIoU", "mACC", "pACC"))}
 BASELINE = "student alone"
 # Title: (folder, config, overrides)
 METHODS = {
@@ -43,7 +42,7 @@ def run(detector, method, seed, args):
     """Trains one method with one seed, unless that is done, and returns its metrics."""
     folder, config, overrides = METHODS[method]
     output_dir = args.output / args.name / f"{folder}_seed{seed}"
-    task, (headline, *_) = TASKS[detector]
+    task, (headline, *_) = TASKS.get(detector, BOXES)
     metrics = read_metrics(output_dir, task, headline)
     if metrics is None:
         os.makedirs(output_dir, exist_ok=True)

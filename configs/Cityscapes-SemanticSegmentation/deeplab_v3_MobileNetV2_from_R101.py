@@ -1,17 +1,10 @@
 """CanKD: DeepLabV3-MobileNetV2 from DeepLabV3-R101, which deeplab_v3_R101.py trains."""
 
-from cankd.modeling import CanKDHead, Distiller, Teacher
-from detectron2.config import LazyCall as L
+from .deeplab_v3_MobileNetV2 import dataloader, lr_multiplier
+from .deeplab_v3_MobileNetV2 import model as _student
+from .deeplab_v3_MobileNetV2 import optimizer, train
+from .deeplab_v3_R18_from_R101 import model
 
-from .deeplab_v3_MobileNetV2 import dataloader, lr_multiplier, model, optimizer, train
-from .deeplab_v3_R101 import model as _teacher
-from .deeplab_v3_R101 import train as _teacher_train
-
-model = L(Distiller)(
-    student=model,
-    teacher=L(Teacher)(model=_teacher, weights=f"{_teacher_train.output_dir}/model_final.pth", input_format="RGB"),
-    head=L(CanKDHead)(levels=["res5"], in_channels=2048),
-    input_format="RGB",
-)
+model.student = _student
 
 train.output_dir = "output/Cityscapes-SemanticSegmentation/deeplab_v3_MobileNetV2_from_R101"

@@ -28,6 +28,7 @@ incompatible = []
 checkpointer._log_incompatible_keys = incompatible.append
 checkpointer.load(checkpoint)
 assert not any(incompatible[0]), incompatible
+print("loaded whole")
 """
 
 
@@ -80,7 +81,7 @@ def test_result_is_a_plain_detectron2_checkpoint(load, tmp_path):
     LazyConfig.save(config, str(tmp_path / "config.yaml"))
     checkpoint = pathlib.Path(config.train.output_dir) / "model_final.pth"
     command = [sys.executable, "-c", PLAIN_DETECTRON2, str(tmp_path / "config.yaml"), str(checkpoint)]
-    subprocess.run(command, check=True)
+    assert "loaded whole" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.parametrize("pair", PAIRS)

@@ -1,10 +1,13 @@
 from cankd.modeling import DeformBottleneckBlock
 from detectron2.config import LazyCall as L
+from detectron2.model_zoo import get_config
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 
+_constants = get_config("common/data/constants.py").constants
+
 # ImageNet's in RGB, for backbones that were pre-trained outside of Detectron2.
-imagenet_rgb = dict(pixel_mean=[123.675, 116.28, 103.53], pixel_std=[58.395, 57.12, 57.375])
+imagenet_rgb = dict(pixel_mean=_constants.imagenet_rgb256_mean, pixel_std=_constants.imagenet_rgb256_std)
 
 
 def resnext(depths, num_groups, width_per_group, deformable=(), norm="BN", width=64, freeze_at=0, out_features=None):

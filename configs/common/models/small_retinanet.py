@@ -1,15 +1,7 @@
-from detectron2.config import LazyCall as L
-from detectron2.layers import ShapeSpec
 from detectron2.model_zoo import get_config
 
-from .small_fpn import small_fpn
+from .small_dense_detector import small_dense_detector
 
-model = get_config("common/models/retinanet.py").model
-model.backbone = small_fpn(width=16, num_blocks=[1, 1, 1, 1])
-model.num_classes = 10
-model.head_in_features = ["p3", "p4", "p5"]
-model.head.input_shape = [L(ShapeSpec)(channels=64)] * 3
-model.head.conv_dims = [64, 64]
+model = small_dense_detector(get_config("common/models/retinanet.py").model)
 model.anchor_generator.sizes = [[x, x * 2 ** (1 / 3), x * 2 ** (2 / 3)] for x in (16, 32, 64)]
 model.anchor_generator.strides = [8, 16, 32]
-model.pixel_std = [57.375, 57.12, 58.395]

@@ -57,9 +57,10 @@ def check_distillation(
     data, model, records = config.dataloader, None, {}
     with collect():
         check_output_dir(config.train.output_dir)
-    for split in {"train", "test"} & set(data):
-        with collect():
-            records[split] = load_records(data[split].dataset) if "dataset" in data[split] else None
+    for split in ("train", "test"):
+        if split in data:
+            with collect():
+                records[split] = load_records(data[split].dataset) if "dataset" in data[split] else None
     with collect():
         check_device(config.train.device)
         model = build_model(config)
@@ -96,8 +97,6 @@ def _collect(problems):
 def _describe_levels(model, report):
     rows = []
     for pair in model.pairs:
-        adapters = ["1×1 convolution"] if pair.student in model.head.adapters else []
-        adapters += ["resized"] if pair.student_stride != pair.teacher_stride else []
         rows.append(
             {
                 "student level": pair.student,
@@ -106,7 +105,7 @@ def _describe_levels(model, report):
                 "teacher stride": pair.teacher_stride,
                 "student channels": pair.student_channels,
                 "teacher channels": pair.teacher_channels,
-                "adapter": ", ".join(adapters) or "none",
+                "adapter": pair.adapter,
             }
         )
     report("\nLevels\n" + tabulate(rows, "keys", "pipe"))
@@ -124,7 +123,7 @@ def _load_weights(model, options, report):
             found[role] = None
             rows.append((role, "none: it starts from random weights (train.init_checkpoint)"))
         else:
-            found[role] = {name: len(getattr(loaded, name)) for name in ("loaded", "missing", "unexpected", "reshaped")}
+            found[role] = {name: len(keys) for name, keys in vars(loaded).items()}
             rows.append((role, str(loaded)))
     found["inherited"] = 0
     if options.inherit:

@@ -17,6 +17,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .data_checks import load_records
+from .training import with_image_format
 
 __all__ = ["draw_comparison", "draw_data", "draw_predictions"]
 
@@ -60,11 +61,12 @@ def draw_predictions(
         ValueError: if a checkpoint or an image is missing, or there is nothing to draw.
     """
     dataset = config.dataloader.test.dataset
-    metadata = _metadata(dataset)
-    if not inputs or not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
-        records = load_records(dataset)[:images]
     if inputs:
-        records = _list_images(inputs)
+        records, metadata = _list_images(inputs), _metadata(dataset)
+        if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
+            load_records(dataset)  # which names the classes
+    else:
+        records = load_records(dataset)[:images]
     if not records:
         raise ValueError(f"there is nothing to draw: images is {images}")
     student, checkpoint = config.model.get("student", config.model), config.train.init_checkpoint
@@ -122,15 +124,12 @@ def draw_comparison(
         input_formats: channel order, "BGR" or "RGB", of models that want another than the mapper's, by title.
     """
     metadata = _metadata(loader.dataset)
-    mappers = {}
-    for title in models:
-        image_format = input_formats.get(title)
-        replaced = {"image_format": image_format} if image_format and "image_format" in loader.mapper else {}
-        mappers[title] = instantiate({**loader.mapper, **replaced})
+    mappers = {title: instantiate(with_image_format(loader, input_formats.get(title)).mapper) for title in models}
+    has_masks = any(hasattr(model, "sem_seg_head") for model in models.values())
     columns = defaultdict(list)
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
         image, scale = _read(record)
-        if any(hasattr(model, "sem_seg_head") for model in models.values()):
+        if has_masks:
             columns["image"].append(cv2.resize(image, None, fx=scale, fy=scale))
         for title, model in models.items():
             output = model.eval()([mappers[title](record)])[0]
@@ -139,7 +138,7 @@ def draw_comparison(
                 columns[title].append(draw_segmentation(image, labels, metadata, scale=scale))
             else:
                 columns[title].append(draw_detections(image, output["instances"], metadata, scale=scale))
-        if "image" in columns and "sem_seg_file_name" in record:
+        if has_masks and "sem_seg_file_name" in record:
             labels = read_image(record["sem_seg_file_name"]).squeeze()
             columns["ground truth"].append(draw_segmentation(image, labels, metadata, scale=scale))
         elif "annotations" in record:

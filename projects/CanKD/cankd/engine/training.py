@@ -23,7 +23,16 @@ from .hooks import DistillationSchedule, GradientClipping
 from .preflight import check_batch_size, check_output_dir, check_parts
 from .trainer import DistillationTrainer
 
-__all__ = ["build_model", "choose_precision", "evaluate", "student_of", "teacher_data", "test", "train"]
+__all__ = [
+    "build_model",
+    "choose_precision",
+    "evaluate",
+    "student_of",
+    "teacher_data",
+    "test",
+    "train",
+    "with_image_format",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +113,19 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
 def teacher_data(data: DictConfig, teacher: Teacher) -> DictConfig:
     """Returns a config's ``dataloader`` with the test images in the channel order that the teacher was trained on."""
     data = copy.deepcopy(data)
-    if teacher.input_format and "image_format" in data.test.get("mapper", {}):
-        data.test.mapper.image_format = teacher.input_format
+    data.test = with_image_format(data.test, teacher.input_format)
     return data
+
+
+def with_image_format(loader: DictConfig, image_format: str | None) -> DictConfig:
+    """Returns a data loader's config that reads images in a channel order, "BGR" or "RGB".
+
+    It stays as it is where no order is given, or its mapper does not take one.
+    """
+    loader = copy.deepcopy(loader)
+    if image_format and "image_format" in loader.get("mapper", {}):
+        loader.mapper.image_format = image_format
+    return loader
 
 
 def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) -> dict:

@@ -31,6 +31,16 @@ class LevelPair:
     student_channels: int
     teacher_channels: int
 
+    @property
+    def adapter(self) -> str:
+        """What is done to the student's feature before the two are compared, in words."""
+        steps = []
+        if self.student_stride != self.teacher_stride:
+            steps.append("student resized")
+        if self.student_channels != self.teacher_channels:
+            steps.append("1×1 convolution")
+        return ", ".join(steps) or "none"
+
 
 def backbone_shapes(model: nn.Module, role: str) -> dict[str, ShapeSpec]:
     """Returns the shapes of the feature levels that a model's backbone computes.
@@ -113,16 +123,11 @@ def describe_pairs(pairs: Iterable[LevelPair]) -> str:
     """Returns a table of the distilled levels, for the log."""
     rows = []
     for pair in pairs:
-        steps = []
-        if pair.student_stride != pair.teacher_stride:
-            steps.append("student resized")
-        if pair.student_channels != pair.teacher_channels:
-            steps.append("1×1 convolution")
         rows.append(
             (
                 f"{pair.student} (stride {pair.student_stride}, {pair.student_channels} channels)",
                 f"{pair.teacher} (stride {pair.teacher_stride}, {pair.teacher_channels} channels)",
-                ", ".join(steps) or "none",
+                pair.adapter,
             )
         )
     return tabulate(rows, ["student", "teacher", "adapter"], "pipe")

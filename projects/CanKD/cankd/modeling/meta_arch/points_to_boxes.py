@@ -1,6 +1,8 @@
 import torch
 from torch import Tensor, nn
 
+from .scale_gradient import scale_gradient
+
 __all__ = ["TRANSFORMS", "PointsToBoxes"]
 
 TRANSFORMS = ("moment", "minmax", "partial_minmax")
@@ -35,11 +37,8 @@ class PointsToBoxes(nn.Module):
         """Maps points ``(..., P, 2)``, each (x, y), to boxes ``(..., 4)``, each (x0, y0, x1, y1)."""
         if self.transform == "moment":
             center = points.mean(dim=-2)
-            half_size = points.std(dim=-2) * self._slowed(self.log_scale).exp()
+            half_size = points.std(dim=-2) * scale_gradient(self.log_scale, self.gradient_mul).exp()
             return torch.cat((center - half_size, center + half_size), dim=-1)
         if self.transform == "partial_minmax":
             points = points[..., :4, :]
         return torch.cat((points.amin(dim=-2), points.amax(dim=-2)), dim=-1)
-
-    def _slowed(self, parameter):
-        return self.gradient_mul * parameter + (1 - self.gradient_mul) * parameter.detach()

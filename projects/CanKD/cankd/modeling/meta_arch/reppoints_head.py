@@ -7,6 +7,7 @@ from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
 from ..deform_conv import DeformConv
+from .scale_gradient import scale_gradient
 
 __all__ = ["RepPointsHead"]
 
@@ -90,8 +91,9 @@ class RepPointsHead(nn.Module):
     def _forward_level(self, feature):
         cls_feature, points_feature = self.cls_subnet(feature), self.points_subnet(feature)
         init = self.points_init(points_feature).float()
-        slowed = self.gradient_mul * init + (1 - self.gradient_mul) * init.detach()
-        offset = slowed - self.grid  # a deformable convolution counts from its regular taps
+        offset = (
+            scale_gradient(init, self.gradient_mul) - self.grid
+        )  # a deformable convolution counts from its regular taps
         scores = self.cls_score(self.cls_conv(cls_feature, offset))
         moves = self.points_refine(self.points_refine_conv(points_feature, offset))
         return scores, init, init.detach() + moves.float()
