@@ -18,11 +18,8 @@ Several GPUs and machines, and changed options:
     tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
 """
 
-import sys
-
-from cankd.engine import check_processes, evaluate, load_config, prepare_run, report_mistakes, train
-from detectron2.engine import default_argument_parser, launch
-from torch.multiprocessing import ProcessExitedException
+from cankd.engine import evaluate, launch, load_config, prepare_run, report_mistakes, train
+from detectron2.engine import default_argument_parser
 
 
 @report_mistakes("--resume continues from the last checkpoint.")
@@ -43,18 +40,8 @@ def parse_arguments(argv=None):
 
 @report_mistakes()
 def run(args):
-    check_processes(args.num_gpus)
-    try:
-        launch(
-            main,
-            args.num_gpus,
-            num_machines=args.num_machines,
-            machine_rank=args.machine_rank,
-            dist_url=args.dist_url,
-            args=(args,),
-        )
-    except ProcessExitedException as error:  # the process has said what is wrong
-        sys.exit(error.exit_code)
+    machines = dict(num_machines=args.num_machines, machine_rank=args.machine_rank, dist_url=args.dist_url)
+    launch(main, args.num_gpus, args=(args,), **machines)
 
 
 if __name__ == "__main__":

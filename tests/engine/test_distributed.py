@@ -1,14 +1,15 @@
 """Two processes on the CPU."""
 
 import json
+import multiprocessing.util
 
 import pytest
 import torch
 import torch.nn.functional as F
-from cankd.engine import DistillationTrainer, load_config, report_mistakes, train
+from cankd.engine import DistillationTrainer, launch, load_config, report_mistakes, train
 from cankd.modeling import CanKDHead, Distiller, Teacher, match_levels
 from detectron2.config import LazyConfig
-from detectron2.engine import HookBase, create_ddp_model, launch
+from detectron2.engine import HookBase, create_ddp_model
 from detectron2.layers import ShapeSpec
 from detectron2.utils import comm
 from torch import nn
@@ -65,6 +66,18 @@ def train_toy(folder, scale):
         torch.save(state, folder / f"after_{comm.get_world_size()}.pth")
 
 
+def note_process_group_at_exit(folder):
+    rank = comm.get_rank()
+    finalize = multiprocessing.util.Finalize  # what a process started by multiprocessing runs at its end
+    finalize(None, lambda: (folder / f"{rank} {torch.distributed.is_initialized()}").touch(), exitpriority=1)
+
+
+def test_processes_end_without_a_process_group(tmp_path):
+    """One that is left to the interpreter's exit aborts the process now and then."""
+    run_in_two_processes(note_process_group_at_exit, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0 False", "1 False"]
+
+
 def run_in_two_processes(function, *args):
     launch(function, 2, dist_url="auto", args=args)
 
@@ -93,8 +106,9 @@ def fail_on_the_second_rank():
 
 
 def test_what_fails_on_one_rank_alone_is_said(capfd):
-    with pytest.raises(torch.multiprocessing.ProcessExitedException):
+    with pytest.raises(SystemExit) as exit:
         run_in_two_processes(fail_on_the_second_rank)
+    assert exit.value.code == 1
     assert "[rank 1] ValueError: the student has no level 'p3'" in capfd.readouterr().err
 
 

@@ -5,8 +5,9 @@ from .demo import run_demo
 from .distillation_check import check_distillation
 from .errors import report_mistakes
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
+from .launch import launch
 from .pictures import draw_comparison, draw_data, draw_predictions
-from .preflight import check_processes, prepare_run
+from .preflight import prepare_run
 from .schedules import PolynomialDecay
 from .trainer import DistillationTrainer
 from .training import build_model, evaluate, student_of, test, train

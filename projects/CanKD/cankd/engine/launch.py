@@ -1,0 +1,38 @@
+import functools
+import sys
+from collections.abc import Callable
+
+import detectron2.engine
+import torch.distributed as dist
+from torch.multiprocessing import ProcessExitedException
+
+from .preflight import check_processes
+
+__all__ = ["launch"]
+
+
+def launch(main: Callable, num_gpus: int, *, args: tuple = (), **machines) -> None:
+    """Runs a function in one process or several, as Detectron2's ``launch``, and ends each of them in order.
+
+    Args:
+        main: what each process runs.
+        num_gpus: processes on this machine.
+        args: of ``main``.
+        machines: ``num_machines``, ``machine_rank`` and ``dist_url``, as Detectron2's ``launch`` has them.
+
+    Raises:
+        ValueError: if there are GPUs, but fewer than processes.
+        SystemExit: with the status of the first process that failed. It has said itself what is wrong.
+    """
+    check_processes(num_gpus)
+    try:
+        detectron2.engine.launch(functools.partial(_run, main), num_gpus, args=args, **machines)
+    except ProcessExitedException as error:
+        sys.exit(error.exit_code)
+
+
+def _run(main, *args):
+    main(*args)
+    if dist.is_initialized():
+        dist.barrier()  # the first process holds the store that the others still talk to
+        dist.destroy_process_group()  # left to the interpreter's exit, its threads now and then abort the process
