@@ -32,7 +32,7 @@ format: setup
 bench: setup
 	$(BIN)/python benchmarks/head.py
 
-$(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt requirements/dev.txt setup.cfg setup.py
+$(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt requirements/no_deps.txt requirements/dev.txt setup.cfg setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed, $$($(PYTHON) --version) found: try make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -42,5 +42,6 @@ $(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt require
 	  $(PIP) --requirement requirements/detectron2.txt --no-deps --require-hashes --only-binary=:all: \
 	    --implementation cp --python-version 3.10 --abi none --abi cp310 --target $$site && \
 	  rm -rf $$site/tools $$site/detectron2/_C.*
+	$(PIP) --no-deps --requirement requirements/no_deps.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@

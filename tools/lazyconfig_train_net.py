@@ -13,29 +13,92 @@ Evaluate the student of a checkpoint, or the config's teacher:
     tools/lazyconfig_train_net.py --config-file C --eval-only train.init_checkpoint=output/model_final.pth
     tools/lazyconfig_train_net.py --config-file C --eval-only --model teacher
 
+On corrupted images, COCO-C; finished cells of the grid are kept, and several models share each corrupted image:
+    tools/lazyconfig_train_net.py --config-file C --eval-only --coco-c train.init_checkpoint=output/model_final.pth
+    tools/lazyconfig_train_net.py --config-file C --eval-only --coco-c --corruptions noise,fog --severities 0,3 \
+        --models alone=output/alone/model_final.pth cankd=output/cankd/model_final.pth teacher
+
 Several GPUs and machines, and changed options:
     tools/lazyconfig_train_net.py --config-file C --num-gpus 8 dataloader.train.total_batch_size=16
     tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
 """
 
-from cankd.engine import evaluate, launch, load_config, prepare_run, report_mistakes, train
+import argparse
+import os
+import re
+
+from cankd.data import CORRUPTION_GROUPS, choose_cells
+from cankd.engine import (
+    compare_robustness,
+    evaluate,
+    evaluate_robustness,
+    launch,
+    load_config,
+    prepare_run,
+    report_mistakes,
+    train,
+)
 from detectron2.engine import default_argument_parser
 
 
-@report_mistakes("--resume continues from the last checkpoint.")
+@report_mistakes("Training continues from the last checkpoint with --resume, --coco-c with the same command.")
 def main(args):
     config = load_config(args.config_file, args.opts)
     prepare_run(config, args)
-    if args.eval_only:
+    if args.coco_c:
+        evaluate_on_corruptions(config, args)
+    elif args.eval_only:
         evaluate(config, role=args.model)
     else:
         train(config, resume=args.resume)
 
 
+def evaluate_on_corruptions(config, args):
+    models = dict(args.models or [(args.model, config.train.init_checkpoint)])
+    output_dir = os.path.join(config.train.output_dir, "robustness")
+    grids = evaluate_robustness(config, models, choose_cells(args.corruptions, args.severities), output_dir)
+    if grids:
+        print(compare_robustness(grids, output_dir))
+        print(f"Tables and curves: {output_dir}/robustness.*")
+
+
+def split_models(words):
+    """Splits what follows --models into models and overrides of the config, whose keys have dots."""
+    overrides = [word for word in words if re.match(r"[\w-]+\.[^=]*=", word)]
+    models = [tuple(word.partition("=")[::2]) for word in words if word not in overrides]
+    for name, checkpoint in models:
+        if not re.fullmatch(r"[\w-]+", name) or (name == "teacher") == bool(checkpoint):
+            raise ValueError(f"--models: {name!r} is neither NAME=CHECKPOINT (letters, digits, _ and -) nor 'teacher'")
+    return models, overrides
+
+
+def severities(text):
+    if not re.fullmatch(r"\d(,\d)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of severities such as 0,1,2,3,4,5")
+    return [int(digit) for digit in text.split(",")]
+
+
 def parse_arguments(argv=None):
     parser = default_argument_parser(epilog=__doc__)
     parser.add_argument("--model", choices=("student", "teacher"), default="student", help="whom --eval-only evaluates")
-    return parser.parse_args(argv)
+    group = parser.add_argument_group("evaluation on corrupted images")
+    group.add_argument("--coco-c", action="store_true", help="with --eval-only: over corruptions and severities")
+    choices = ", ".join(["benchmark", "all", *CORRUPTION_GROUPS])
+    group.add_argument("--corruptions", default="benchmark", help=f"{choices}, or names, separated by commas")
+    group.add_argument("--severities", type=severities, default="0,1,2,3,4,5", help="0 is the clean image")
+    help = "instead of --model: checkpoints of the student, and the word 'teacher' for the config's teacher"
+    group.add_argument("--models", nargs="+", metavar="NAME=CHECKPOINT", help=help)
+    args = parser.parse_args(argv)
+    if args.coco_c and not args.eval_only:
+        parser.error("--coco-c evaluates: add --eval-only")
+    if args.models and not args.coco_c:
+        parser.error("--models belongs to --coco-c")
+    try:
+        args.models, overrides = split_models(args.models or ())
+    except ValueError as error:
+        parser.error(str(error))
+    args.opts = [*overrides, *args.opts]
+    return args
 
 
 @report_mistakes()

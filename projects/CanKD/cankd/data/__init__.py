@@ -1,3 +1,14 @@
+from .corruptions import (
+    CORRUPTION_GROUPS,
+    MIN_SIDE,
+    SEVERITIES,
+    Cell,
+    CorruptedDataset,
+    choose_cells,
+    compile_corruptions,
+    corrupt,
+    image_id_of,
+)
 from .digit_scenes import DigitScenes, register_digit_scenes
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))

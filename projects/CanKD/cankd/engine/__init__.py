@@ -1,3 +1,4 @@
+from .cell_store import read_grid
 from .checkpointing import DistillationCheckpointer, export_weights
 from .comparison import comparison_table, gap_closed
 from .config import load_config
@@ -8,6 +9,8 @@ from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
 from .pictures import draw_comparison, draw_data, draw_predictions
 from .preflight import prepare_run
+from .robustness import evaluate_robustness
+from .robustness_tables import compare_robustness
 from .schedules import PolynomialDecay
 from .trainer import DistillationTrainer
 from .training import build_model, evaluate, student_of, test, train

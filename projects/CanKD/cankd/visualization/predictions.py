@@ -12,6 +12,8 @@ from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
 from torchvision.utils import draw_segmentation_masks
 
+from .figures import save_figure
+
 __all__ = ["draw_annotations", "draw_detections", "draw_segmentation", "save_grid"]
 
 
@@ -71,7 +73,7 @@ def draw_segmentation(
     colors = metadata.get("stuff_colors") or colormap(rgb=True).tolist()
     masks = torch.as_tensor(np.array(labels))[None] == torch.arange(len(metadata.stuff_classes)).view(-1, 1, 1)
     colors = [tuple(colors[i % len(colors)]) for i in range(len(masks))]
-    picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    picture = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)
     picture = draw_segmentation_masks(picture, masks, alpha=alpha, colors=colors).permute(1, 2, 0).numpy()
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
 
@@ -104,5 +106,4 @@ def save_grid(path: str, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[
         axis.set_axis_off()
     for axis, title in zip(axes[0], titles):
         axis.set_title(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    save_figure(figure, path)

@@ -1,0 +1,180 @@
+"""The corruptions of COCO-C (Michaelis et al. 2019), with pixels that nothing but image, kind and severity decides."""
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import detectron2.data.transforms as T
+import numpy as np
+from torch.utils.data import Dataset
+
+__all__ = [
+    "CORRUPTION_GROUPS",
+    "MIN_SIDE",
+    "SEVERITIES",
+    "Cell",
+    "CorruptedDataset",
+    "choose_cells",
+    "compile_corruptions",
+    "corrupt",
+    "image_id_of",
+]
+
+CORRUPTION_GROUPS = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),  # not of the benchmark
+}
+SEVERITIES = range(6)  # 0 is the clean image
+_BENCHMARK = [name for group, names in CORRUPTION_GROUPS.items() if group != "extra" for name in names]
+_SETS = {"benchmark": _BENCHMARK, "all": [*_BENCHMARK, *CORRUPTION_GROUPS["extra"]], **CORRUPTION_GROUPS}
+MIN_SIDE = 32  # pixels; smaller images cannot be corrupted
+
+
+class Cell(NamedTuple):
+    """One field of the grid of corruptions and severities. The clean image is ``Cell("clean", 0)``."""
+
+    corruption: str
+    severity: int
+
+    def __str__(self) -> str:
+        return f"{self.corruption}_{self.severity}" if self.severity else self.corruption
+
+
+def choose_cells(corruptions: str = "benchmark", severities: Iterable[int] = SEVERITIES) -> list[Cell]:
+    """Returns the cells of a grid, the clean images first.
+
+    Args:
+        corruptions: names of corruptions or of sets of them ("benchmark", "all", or a group), separated by commas.
+        severities: 0 adds the clean images.
+
+    Raises:
+        ValueError: if a name or a severity is unknown; it lists the known ones.
+    """
+    words = [word.strip() for word in corruptions.split(",")]
+    if unknown := [word for word in words if word not in _SETS and word not in _SETS["all"]]:
+        raise ValueError(
+            f"{', '.join(map(repr, unknown))} is no corruption. Known are the sets {', '.join(_SETS)} and the "
+            f"corruptions {', '.join(_SETS['all'])}"
+        )
+    severities = sorted(set(severities))
+    if not severities or not set(severities) <= set(SEVERITIES):
+        raise ValueError(f"severities are {severities}; they have to be among {list(SEVERITIES)}, where 0 is clean")
+    names = dict.fromkeys(name for word in words for name in _SETS.get(word, [word]))
+    cells = [Cell("clean", 0)] if severities[0] == 0 else []
+    return cells + [Cell(name, severity) for name in names for severity in severities if severity > 0]
+
+
+def corrupt(image: np.ndarray, cell: Cell, image_id: Any) -> np.ndarray:
+    """Corrupts an image. The same image id and cell give the same pixels, whatever was drawn before.
+
+    Args:
+        image: RGB, uint8, ``(H, W, 3)``, at least 32 pixels high and wide.
+        cell: what to do; severity 0 returns the image itself.
+        image_id: a number or a name.
+
+    Returns:
+        Of the same shape and type.
+    """
+    if cell.severity == 0:
+        return image
+    library = _import_library()
+    digest = hashlib.sha256(f"{image_id}/{cell.corruption}/{cell.severity}".encode()).digest()
+    seed = int.from_bytes(digest[:4], "little")
+    # These two ask the operating system for entropy unless they get a seed; the others draw from NumPy's global state.
+    seeded = {"seed": seed} if cell.corruption in ("impulse_noise", "glass_blur") else {}
+    with _numpy_seed(seed):
+        return library.corrupt(image, severity=cell.severity, corruption_name=cell.corruption, **seeded)
+
+
+def compile_corruptions(cells: Iterable[Cell]) -> None:
+    """Imports and compiles what cells need, so that each process that is forked later does not have to.
+
+    Raises:
+        ValueError: if imagecorruptions-imaug is not installed.
+    """
+    for name in {cell.corruption for cell in cells if cell.severity}:
+        corrupt(np.zeros((MIN_SIDE, MIN_SIDE, 3), dtype=np.uint8), Cell(name, 1), 0)
+
+
+@contextlib.contextmanager
+def _numpy_seed(seed: int) -> Iterator[None]:
+    state = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def _import_library():
+    try:
+        import imagecorruptions
+    except ImportError as error:
+        raise ValueError(
+            f"corruptions need imagecorruptions-imaug and numba ({error}): pip install numba scipy, then pip install "
+            "--no-deps imagecorruptions-imaug==1.1.5 (with its dependencies it would install a second OpenCV)"
+        ) from error
+    return imagecorruptions
+
+
+class CorruptedDataset(Dataset):
+    """A data set's mapped records, cell by cell: record ``i`` of cell ``c`` is item ``c × number of records + i``."""
+
+    def __init__(self, records: Sequence[dict], mapper: Callable, cells: Sequence[Cell]):
+        """
+        Args:
+            records: in Detectron2's format.
+            mapper: a :class:`detectron2.data.DatasetMapper`, or what works alike: reads an image in its
+                ``image_format``, then applies its ``augmentations``. It stays as it is.
+            cells: how each record is corrupted in turn, after it was read and before anything else.
+
+        Raises:
+            ValueError: if the mapper is of another kind.
+        """
+        image_format = getattr(mapper, "image_format", None)
+        if not isinstance(getattr(mapper, "augmentations", None), T.AugmentationList) or image_format not in _CHANNELS:
+            raise ValueError(
+                f"images are corrupted between a mapper's reading and its augmentations, but {type(mapper).__name__} "
+                "has no augmentations, or no image_format that is BGR or RGB: use detectron2.data.DatasetMapper"
+            )
+        self._records = records
+        self._cells = cells
+        self._corruption = _Corruption(_CHANNELS[image_format])
+        self._mapper = copy.copy(mapper)
+        self._mapper.augmentations = T.AugmentationList([self._corruption, *mapper.augmentations.augs])
+
+    def __len__(self) -> int:
+        return len(self._cells) * len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        cell, i = divmod(index, len(self._records))
+        record = self._records[i]
+        self._corruption.target = self._cells[cell], image_id_of(record)
+        return self._mapper(record)
+
+
+_CHANNELS = {"RGB": slice(None), "BGR": slice(None, None, -1)}  # of the last axis, to RGB and back
+
+
+class _Corruption(T.Augmentation):
+    """Corrupts the image for the ``target``, a cell and an image id, that was set before."""
+
+    def __init__(self, channels: slice):
+        super().__init__()
+        self.channels = channels
+        self.target = None
+
+    def __call__(self, aug_input: T.AugInput) -> T.Transform:
+        rgb = np.ascontiguousarray(aug_input.image[..., self.channels])
+        aug_input.image = np.ascontiguousarray(corrupt(rgb, *self.target)[..., self.channels])
+        return T.NoOpTransform()
+
+
+def image_id_of(record: dict) -> Any:
+    """Returns what names a record's image on every machine: its id, or its file's name where there is none."""
+    return record["image_id"] if "image_id" in record else record["file_name"].rpartition("/")[2]

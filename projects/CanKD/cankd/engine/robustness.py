@@ -1,0 +1,200 @@
+"""Evaluation on corrupted images, COCO-C."""
+
+import contextlib
+import importlib.metadata
+import itertools
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from cankd.data import MIN_SIDE, Cell, CorruptedDataset, compile_corruptions
+from cankd.evaluation import Grid
+from cankd.modeling import load_all_weights
+from detectron2.config import instantiate
+from detectron2.data.samplers import InferenceSampler
+from detectron2.evaluation.evaluator import inference_context
+from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
+from omegaconf import DictConfig
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from .cell_store import CellStore
+from .data_checks import load_records
+from .fingerprints import fingerprint_data, fingerprint_model
+
+__all__ = ["corrupted_loader", "evaluate_robustness"]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_robustness(
+    config: DictConfig, models: Mapping[str, str], cells: Sequence[Cell], output_dir: str
+) -> dict[str, Grid]:
+    """Evaluates models of one config on corrupted versions of its test set; each image is corrupted once for all.
+
+    Each finished cell is kept. What is there for the same weights, data and settings is not computed again; what is
+    there for others is replaced.
+
+    Args:
+        config: of a distiller or of a plain model.
+        models: map from a name to a checkpoint of the student, or of the plain model; the name "teacher" is the
+            config's teacher, with its own weights.
+        cells: see :func:`cankd.data.corruptions.choose_cells`.
+        output_dir: the results go to a folder of each model's name in it.
+
+    Returns:
+        Map from name to results by cell; empty except on the main process.
+
+    Raises:
+        ValueError: if a model cannot be loaded, the data cannot be corrupted, or results cannot be written.
+    """
+    if "evaluator" not in config.dataloader:
+        raise ValueError("the config has no dataloader.evaluator, so there is nothing to measure")
+    compile_corruptions(cells)
+    records = _load_records(config.dataloader.test)
+    library = importlib.metadata.version("imagecorruptions-imaug")
+    setting = f"{fingerprint_data(config.dataloader, records)} {library}"
+    entries = {name: _prepare(config, name, path, setting, output_dir) for name, path in models.items()}
+    if comm.is_main_process():
+        for name, entry in entries.items():
+            if count := entry.store.drop_others():
+                logger.warning("%s: %d results of another model, data or settings are replaced.", name, count)
+    done = {name: set(entry.store.load()) for name, entry in entries.items()}
+    done = comm.all_gather(done)[0]  # the other processes may not see the disk of the first
+    pending = {cell: [name for name in models if cell not in done[name]] for cell in cells}
+    pending = {cell: names for cell, names in pending.items() if names}
+    if len(pending) < len(cells):
+        logger.info("%d of %d cells are done already.", len(cells) - len(pending), len(cells))
+    if pending:
+        _run(config.dataloader, records, entries, pending)
+    if not comm.is_main_process():
+        return {}
+    grids = {name: entry.store.load() for name, entry in entries.items()}
+    return {name: {cell: grid[cell] for cell in cells} for name, grid in grids.items()}
+
+
+def corrupted_loader(loader: DictConfig, records: Sequence[dict], cells: Sequence[Cell]) -> DataLoader:
+    """Returns a loader of this process's share of the images, cell by cell.
+
+    No batch holds images of two cells, and every cell has as many batches.
+
+    Args:
+        loader: ``dataloader.test`` of a config: its mapper, ``batch_size`` and ``num_workers`` are used.
+        records: in Detectron2's format.
+        cells: how each image is corrupted in turn.
+
+    Raises:
+        ValueError: if the mapper is of a kind that cannot be made to corrupt.
+    """
+    share = list(InferenceSampler(len(records)))
+    batch_size = loader.get("batch_size", 1)
+    batches = [share[i : i + batch_size] for i in range(0, len(share), batch_size)]
+    return DataLoader(
+        CorruptedDataset(records, instantiate(loader.mapper), cells),
+        batch_sampler=[[c * len(records) + i for i in batch] for c in range(len(cells)) for batch in batches],
+        num_workers=loader.get("num_workers", 0),
+        collate_fn=list,
+    )
+
+
+class _Entry(NamedTuple):
+    model: nn.Module
+    store: CellStore
+    flips_channels: bool  # whether it wants the other channel order than the data's
+
+
+def _prepare(config, name, checkpoint, setting, output_dir):
+    image_format = wanted = config.dataloader.test.mapper.get("image_format")
+    if name == "teacher":
+        if "teacher" not in config.model:
+            raise ValueError("there is no teacher in this config: it describes a plain model")
+        teacher = instantiate(config.model.teacher)
+        model, description, wanted = teacher.model, config.model.teacher.model, teacher.input_format
+    else:
+        description = config.model.get("student", config.model)
+        model = instantiate(description)
+        load_all_weights(model, checkpoint, name)
+    store = CellStore(os.path.join(output_dir, name), f"{setting} {fingerprint_model(model, description)}")
+    return _Entry(model.to(config.train.device), store, {image_format, wanted} == {"BGR", "RGB"})
+
+
+def _load_records(loader):
+    if not {"dataset", "mapper"} <= set(loader):
+        raise ValueError(
+            "corrupted images need dataloader.test to have a dataset and a mapper, as detectron2.data."
+            f"build_detection_test_loader takes them; it has {', '.join(loader)}"
+        )
+    records = load_records(loader.dataset)
+    small = [record["file_name"] for record in records if min(_size(record)) < MIN_SIDE]
+    if small:
+        raise ValueError(
+            f"{len(small)} of {len(records)} images are smaller than {MIN_SIDE} pixels and cannot be corrupted: "
+            f"{', '.join(small[:5])}{' …' if len(small) > 5 else ''}. Take them out of the data set"
+        )
+    return records
+
+
+def _size(record):
+    if {"height", "width"} <= record.keys():
+        return record["height"], record["width"]
+    with Image.open(PathManager.get_local_path(record["file_name"])) as image:
+        return image.size
+
+
+def _run(data, records, entries, pending):
+    """Fills the pending cells, a map from cell to the names of the models that lack it."""
+    loader = corrupted_loader(data.test, records, list(pending))
+    batches_per_cell = len(loader) // len(pending)
+    images = sum(len(batch) for batch in loader.batch_sampler)
+    evaluator_config = {**data.evaluator, "output_dir": None} if "output_dir" in data.evaluator else data.evaluator
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_quiet_evaluators())
+        for entry in entries.values():
+            stack.enter_context(inference_context(entry.model))
+        progress = stack.enter_context(tqdm(total=images, unit="image", disable=not comm.is_main_process()))
+        batches = iter(loader)
+        for i, (cell, names) in enumerate(pending.items(), start=1):
+            progress.set_description(f"Cell {i} of {len(pending)}, {cell}")
+            evaluators = {name: instantiate(evaluator_config) for name in names}
+            for evaluator in evaluators.values():
+                evaluator.reset()
+            for batch in itertools.islice(batches, batches_per_cell):
+                for name, evaluator in evaluators.items():
+                    evaluator.process(batch, _predict(entries[name], batch))
+                progress.update(len(batch))
+            for name, evaluator in evaluators.items():
+                _save(entries[name].store, cell, evaluator.evaluate())
+
+
+def _predict(entry, batch):
+    if entry.flips_channels:
+        batch = [{**record, "image": record["image"].flip(0)} for record in batch]
+    return entry.model(batch)
+
+
+def _save(store, cell, results):
+    if not comm.is_main_process():
+        return
+    if not results:
+        raise ValueError("the evaluator gave no metrics: are the test set's annotations there?")
+    store.save(cell, results)
+
+
+@contextlib.contextmanager
+def _quiet_evaluators() -> Iterator[None]:
+    """Keeps the evaluators' tables, one a cell and model, from burying the progress bar."""
+    loggers = [logging.getLogger(name) for name in ("detectron2.evaluation", "cankd.evaluation")]
+    levels = [each.level for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for each, level in zip(loggers, levels):
+            each.setLevel(level)

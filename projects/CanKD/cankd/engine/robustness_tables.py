@@ -1,0 +1,139 @@
+import csv
+import os
+from collections.abc import Mapping
+
+from cankd.data import CORRUPTION_GROUPS
+from cankd.evaluation import HEADLINES, Grid, metric_of, severity_means, summarize_robustness
+from cankd.visualization import draw_severity_curves
+from tabulate import tabulate
+
+from .files import replace_file, write_json
+
+__all__ = ["compare_robustness"]
+
+
+def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: str = "") -> str:
+    """Writes how models compare on corrupted images: tables as robustness.md, .json and .csv, curves as a PNG a task.
+
+    Args:
+        grids: map from model name to its results by cell.
+        output_dir: where the files go.
+        command: that made them, to be named in the Markdown.
+
+    Returns:
+        The Markdown.
+
+    Raises:
+        ValueError: if the models have no task in common, were evaluated on different cells, or the files cannot be
+            written.
+    """
+    tasks = _common_tasks(grids)
+    parts = ["# Robustness to corruptions", *([f"`{command}`"] if command else [])]
+    summary = {}
+    for task in tasks:
+        summary[task] = _summarize(grids, task)
+        parts += [f"## {task}", _summary_table(summary[task]), *_remarks(grids)]
+        parts += [f"![](robustness_{task}.png)"]
+        parts += [f"### {name}, {HEADLINES[task][0]}\n\n{_matrix(grid, task)}" for name, grid in grids.items()]
+    text = "\n\n".join(parts) + "\n"
+    path = os.path.join(output_dir, "robustness")
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        for task in tasks:
+            _draw(grids, task, f"{path}_{task}.png")
+        with replace_file(f"{path}.csv", "w") as f:
+            _write_csv(f, grids, tasks)
+        cells = {name: {str(cell): results for cell, results in grid.items()} for name, grid in grids.items()}
+        write_json(f"{path}.json", {"summary": summary, "cells": cells})
+        with replace_file(f"{path}.md", "w") as f:
+            f.write(text)
+    except OSError as error:
+        raise ValueError(f"{path}.* cannot be written: {error.strerror or error}") from error
+    return text
+
+
+def _common_tasks(grids):
+    cells = {name: set(grid) for name, grid in grids.items()}
+    first, *others = cells
+    for name in others:
+        if differing := cells[first] ^ cells[name]:
+            lists = (
+                f"{len(cells[first])} and {len(cells[name])} cells, {len(differing)} of them in one only, for example"
+            )
+            raise ValueError(
+                f"{first} and {name} were not evaluated on the same corruptions and severities: {lists} "
+                f"{min(differing)}. Run --coco-c for both with the same --corruptions and --severities"
+            )
+    tasks = [set(results) & set(HEADLINES) for grid in grids.values() for results in grid.values()]
+    if common := sorted(set.intersection(*tasks)):
+        return common
+    found = sorted({task for grid in grids.values() for results in grid.values() for task in results})
+    raise ValueError(f"the models have no task in common; found are {', '.join(found)}")
+
+
+def _summarize(grids, task):
+    metrics = HEADLINES[task]
+    return {
+        name: {metric: summarize_robustness(grid, task, metric) for metric in metrics} for name, grid in grids.items()
+    }
+
+
+def _summary_table(summary):
+    metrics = list(next(iter(summary.values())))
+    headers = ["", *(f"{metric}{suffix}" for metric in metrics for suffix in (" clean", " mPC", " rPC"))]
+    rows = [
+        [name, *(_format(found[metric][key]) for metric in metrics for key in ("clean", "mPC", "rPC"))]
+        for name, found in summary.items()
+    ]
+    return _table(rows, headers)
+
+
+def _remarks(grids):
+    """Yields what keeps the figures from being those of the benchmark."""
+    cells = list(next(iter(grids.values())))
+    severities = sorted({cell.severity for cell in cells} - {0})
+    corruptions = {cell.corruption for cell in cells if cell.severity}
+    if not any(cell.severity == 0 for cell in cells):
+        yield "rPC needs the clean images: add 0 to --severities."
+    benchmark = {name for group, names in CORRUPTION_GROUPS.items() if group != "extra" for name in names}
+    if corruptions != benchmark or severities != [1, 2, 3, 4, 5]:
+        means = f"{len(corruptions)} corruptions ({', '.join(sorted(corruptions))}) at severities {severities}"
+        yield f"mPC is not the benchmark's: it averages {means}, not 15 corruptions at severities 1 to 5."
+
+
+def _matrix(grid, task):
+    metric = HEADLINES[task][0]
+    severities = sorted({cell.severity for cell in grid} - {0})
+    rows = []
+    for corruption in dict.fromkeys(cell.corruption for cell in grid if cell.severity):
+        found = {cell.severity: metric_of(grid, cell, task, metric) for cell in grid if cell.corruption == corruption}
+        rows.append([corruption, *(_format(found.get(severity)) for severity in severities)])
+    return _table(rows, ["", *(f"severity {severity}" for severity in severities)])
+
+
+def _table(rows, headers):
+    return tabulate(rows, headers, "pipe", colalign=("left", *["right"] * (len(headers) - 1)), disable_numparse=True)
+
+
+def _format(value):
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _draw(grids, task, path):
+    metric = HEADLINES[task][0]
+    curves = {
+        group: {name: severity_means(grid, task, metric, corruptions) for name, grid in grids.items()}
+        for group, corruptions in CORRUPTION_GROUPS.items()
+        if any(cell.corruption in corruptions for grid in grids.values() for cell in grid)
+    }
+    draw_severity_curves(path, curves, metric)
+
+
+def _write_csv(f, grids, tasks):
+    writer = csv.writer(f)
+    writer.writerow(["model", "task", "corruption", "severity", "metric", "value"])
+    for name, grid in grids.items():
+        for cell in grid:
+            for task in tasks:
+                for metric in HEADLINES[task]:
+                    writer.writerow([name, task, *cell, metric, metric_of(grid, cell, task, metric)])

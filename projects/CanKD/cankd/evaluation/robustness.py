@@ -1,0 +1,51 @@
+"""What the metrics of corrupted images sum up to: mPC and rPC (Michaelis et al. 2019; table 1 of the supplement)."""
+
+import math
+import statistics
+from collections.abc import Mapping
+
+from cankd.data import Cell
+
+__all__ = ["Grid", "HEADLINES", "metric_of", "severity_means", "summarize_robustness"]
+
+Grid = Mapping[Cell, Mapping[str, Mapping[str, float]]]
+"""Results of each cell, as an evaluator gives them: map from task to metrics."""
+
+# The metrics of a task that are summed up, the first for choice.
+HEADLINES = {"bbox": ("AP", "AP50", "AP75"), "segm": ("AP", "AP50", "AP75"), "sem_seg": ("mIoU", "fwIoU", "pACC")}
+
+
+def metric_of(grid: Grid, cell: Cell, task: str, metric: str) -> float:
+    """Returns a cell's metric. Where nothing at all was detected, which Detectron2 calls NaN, it is 0."""
+    value = grid[cell][task][metric]
+    return 0.0 if value is None or math.isnan(value) else value
+
+
+def summarize_robustness(grid: Grid, task: str, metric: str) -> dict[str, float | None]:
+    """Sums up a grid.
+
+    Args:
+        grid: of one model.
+        task: "bbox", "segm" or "sem_seg".
+        metric: of the task, in per cent.
+
+    Returns:
+        "clean", the metric of the clean images; "mPC", its mean over the corrupted cells of severities 1 to 5; "rPC",
+        100 mPC / clean. What cannot be computed, for want of clean or of corrupted images, is None; rPC also where
+        clean is 0.
+    """
+    clean = metric_of(grid, Cell("clean", 0), task, metric) if Cell("clean", 0) in grid else None
+    corrupted = [metric_of(grid, cell, task, metric) for cell in grid if cell.severity > 0]
+    mean = statistics.mean(corrupted) if corrupted else None
+    ratio = 100 * mean / clean if clean and mean is not None else None
+    return {"clean": clean, "mPC": mean, "rPC": ratio}
+
+
+def severity_means(grid: Grid, task: str, metric: str, corruptions: tuple[str, ...]) -> dict[int, float]:
+    """Returns the mean metric over some corruptions by severity; the clean images, if there, are severity 0."""
+    means = {}
+    for severity in sorted({cell.severity for cell in grid}):
+        wanted = [cell for cell in grid if cell.severity == severity and cell.corruption in (*corruptions, "clean")]
+        if wanted:
+            means[severity] = statistics.mean(metric_of(grid, cell, task, metric) for cell in wanted)
+    return means
