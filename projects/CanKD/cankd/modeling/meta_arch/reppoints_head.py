@@ -30,6 +30,7 @@ class RepPointsHead(nn.Module):
         norm: str = "GN",
         gradient_mul: float = 0.1,
         prior_prob: float = 0.01,
+        start_on_grid: bool = False,
     ):
         """
         Args:
@@ -43,6 +44,8 @@ class RepPointsHead(nn.Module):
             gradient_mul: what the gradient that reaches the first stage through the deformable convolutions is
                 multiplied by.
             prior_prob: foreground probability at the start.
+            start_on_grid: whether the first stage's points start on the regular grid, where a deformable convolution is
+                a plain one, rather than all at the position itself, as published. The classes are learnt sooner so.
 
         Raises:
             ValueError: if ``num_points`` is no such number.
@@ -74,6 +77,9 @@ class RepPointsHead(nn.Module):
         taps = torch.arange(side) - side // 2.0
         grid = torch.stack(torch.meshgrid(taps, taps, indexing="ij"), dim=-1)
         self.register_buffer("grid", grid.view(-1, 1, 1), persistent=False)  # (2 × points, 1, 1), (y, x) of each tap
+        if start_on_grid:
+            with torch.no_grad():
+                self.points_init[-1].bias.copy_(self.grid.flatten())
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """
@@ -91,9 +97,8 @@ class RepPointsHead(nn.Module):
     def _forward_level(self, feature):
         cls_feature, points_feature = self.cls_subnet(feature), self.points_subnet(feature)
         init = self.points_init(points_feature).float()
-        offset = (
-            scale_gradient(init, self.gradient_mul) - self.grid
-        )  # a deformable convolution counts from its regular taps
+        # A deformable convolution counts from its regular taps.
+        offset = scale_gradient(init, self.gradient_mul) - self.grid
         scores = self.cls_score(self.cls_conv(cls_feature, offset))
         moves = self.points_refine(self.points_refine_conv(points_feature, offset))
         return scores, init, init.detach() + moves.float()

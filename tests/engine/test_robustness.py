@@ -1,0 +1,216 @@
+import json
+import os
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+from cankd.data import Cell, choose_cells
+from cankd.engine import evaluate, evaluate_robustness, launch, load_config, read_grid, robustness
+from cankd.engine.cell_store import CellStore
+from cankd.engine.robustness import corrupted_loader
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils import comm
+
+from tests.tiny import save_weights
+
+CELLS = choose_cells("gaussian_noise,glass_blur", [0, 2])
+
+
+@pytest.fixture
+def config(quick_config):
+    """A config whose student, too, is the shipped teacher: it finds something."""
+    config = quick_config("DigitScenes/retinanet_R10_from_R18.py")
+    config.dataloader.test.batch_size = 4
+    config.model.student = config.model.teacher.model
+    config.train.init_checkpoint = config.model.teacher.weights
+    return config
+
+
+@pytest.fixture
+def run(config, tmp_path):
+    """Returns a function that evaluates on ``CELLS`` and writes to ``tmp_path / "robustness"``."""
+
+    def run(models=None, cells=CELLS):
+        models = models or {"student": config.train.init_checkpoint}
+        return evaluate_robustness(config, models, cells, str(tmp_path / "robustness"))
+
+    return run
+
+
+def pixels(config, workers, records=None):
+    config.dataloader.test.num_workers = workers
+    loader = corrupted_loader(config.dataloader.test, records or instantiate(config.dataloader.test.dataset), CELLS)
+    images = [record for batch in loader for record in batch]
+    per_cell = len(images) // len(CELLS)
+    return {(str(CELLS[i // per_cell]), r["image_id"]): r["image"].numpy() for i, r in enumerate(images)}
+
+
+def same(one, two):
+    return one.keys() == two.keys() and all(np.array_equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_pixels_do_not_depend_on_workers(config, workers):
+    np.random.seed(0)
+    expected = pixels(config, 0)
+    assert len(expected) == 18
+    np.random.seed(1)
+    assert same(pixels(config, workers), expected)
+
+
+def test_pixels_do_not_depend_on_order(config):
+    records = instantiate(config.dataloader.test.dataset)
+    assert same(pixels(config, 0, records[::-1]), pixels(config, 0, records))
+
+
+def evaluate_in_a_process(config_file, json_file, image_root, folder):
+    from detectron2.data.datasets import register_coco_instances
+
+    config = load_config(config_file)
+    register_coco_instances(config.dataloader.test.dataset.names, {}, json_file, image_root)
+    np.savez(f"{folder}/{comm.get_rank()}.npz", **{" ".join(map(str, key)): v for key, v in pixels(config, 1).items()})
+    evaluate_robustness(config, {"student": config.train.init_checkpoint}, CELLS, f"{folder}/two")
+
+
+def test_two_processes_give_the_same_pixels_and_results(config, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    metadata = MetadataCatalog.get(config.dataloader.test.dataset.names)
+    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    args = str(tmp_path / "config.yaml"), metadata.json_file, metadata.image_root, str(tmp_path)
+    launch(evaluate_in_a_process, 2, args=args, dist_url="auto")
+    found = [dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1)]
+    assert not found[0].keys() & found[1].keys() and len(found[0]) == len(found[1])
+    expected = {" ".join(map(str, key)): image for key, image in pixels(config, 0).items()}
+    assert same(found[0] | found[1], expected)
+    one, two = run()["student"], read_grid(str(tmp_path / "two" / "student"))
+    assert one.keys() == two.keys()
+    for cell in one:
+        assert two[cell]["bbox"]["AP"] == pytest.approx(one[cell]["bbox"]["AP"]), cell
+
+
+def test_clean_cell_is_the_usual_evaluation(config, run):
+    clean = run(cells=[Cell("clean", 0)])["student"][Cell("clean", 0)]
+    assert clean["bbox"]["AP"] == pytest.approx(evaluate(config)["bbox"]["AP"])
+
+
+def test_several_models_share_each_corrupted_image(config, run, monkeypatch):
+    corrupted = []
+    original = robustness.CorruptedDataset.__getitem__
+    monkeypatch.setattr(
+        robustness.CorruptedDataset, "__getitem__", lambda self, i: corrupted.append(i) or original(self, i)
+    )
+    grids = run({"one": config.train.init_checkpoint, "two": config.train.init_checkpoint, "teacher": ""})
+    assert sorted(corrupted) == list(range(18))
+    assert grids["one"] == grids["two"] == grids["teacher"]
+    assert grids["one"][CELLS[0]]["bbox"]["AP"] > grids["one"][CELLS[1]]["bbox"]["AP"] > 0
+
+
+def test_a_teacher_of_another_channel_order_sees_its_own(config, run):
+    expected = run({"teacher": ""}, CELLS[:1])["teacher"][CELLS[0]]["bbox"]["AP"]
+    config.dataloader.test.mapper.image_format = "RGB"
+    config.model.student.input_format = "RGB"
+    assert run({"teacher": ""}, CELLS[:1])["teacher"][CELLS[0]]["bbox"]["AP"] == expected
+
+
+def test_an_interrupted_run_does_the_rest(run, tmp_path, monkeypatch):
+    saved = []
+
+    def interrupted(self, cell, results):
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(cell)
+        original(self, cell, results)
+
+    original = CellStore.save
+    monkeypatch.setattr(CellStore, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    folder = tmp_path / "robustness" / "student"
+    assert sorted(path.name for path in folder.iterdir()) == ["clean.json", "gaussian_noise_2.json"]
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    saved.append("counts from here")
+    monkeypatch.setattr(
+        CellStore, "save", lambda self, cell, results: saved.append(cell) or original(self, cell, results)
+    )
+    assert list(run()["student"]) == CELLS
+    assert saved[3:] == CELLS[2:]
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    run()
+    assert saved[3:] == CELLS[2:]
+
+
+def test_a_changed_model_or_setting_starts_over(config, run, tmp_path):
+    run()
+    folder = tmp_path / "robustness" / "student"
+    assert len(os.listdir(folder)) == len(CELLS)
+    first = json.loads((folder / "clean.json").read_text())["fingerprint"]
+    config.train.init_checkpoint = save_weights(instantiate(config.model.student), tmp_path / "other.pth")
+    run(cells=CELLS[:1])  # the other cells are of the former model and go
+    assert os.listdir(folder) == ["clean.json"]
+    second = json.loads((folder / "clean.json").read_text())["fingerprint"]
+    config.model.student.test_score_thresh = 0.2
+    run(cells=CELLS[:1])
+    third = json.loads((folder / "clean.json").read_text())["fingerprint"]
+    config.dataloader.test.num_workers = 1  # changes nothing
+    run(cells=CELLS[:1])
+    assert json.loads((folder / "clean.json").read_text())["fingerprint"] == third
+    assert len({first, second, third}) == 3
+
+
+def test_segmentation(quick_config, tmp_path):
+    config = quick_config("DigitScenes/semantic_fpn_R10_from_R18.py")
+    weights = save_weights(instantiate(config.model.student), tmp_path / "student.pth")
+    grids = evaluate_robustness(config, {"student": weights}, CELLS, str(tmp_path / "robustness"))
+    assert all(0 <= grids["student"][cell]["sem_seg"]["mIoU"] <= 100 for cell in CELLS)
+
+
+def test_a_full_disk_keeps_finished_cells(run, tmp_path, monkeypatch):
+    def full(path, mode="wb"):
+        if "gaussian" in path:
+            raise OSError(28, "No space left on device", path)
+        return original(path, mode)
+
+    original = robustness.CellStore.save.__globals__["write_json"].__globals__["replace_file"]
+    monkeypatch.setattr("cankd.engine.files.replace_file", full)
+    with pytest.raises(ValueError, match="gaussian_noise_2.json cannot be written .No space left on device.*is kept"):
+        run()
+    assert os.listdir(tmp_path / "robustness" / "student") == ["clean.json"]
+
+
+def test_small_images_are_named_before_the_run(run, config, tmp_path):
+    path = str(tmp_path / "small.png")
+    cv2.imwrite(path, np.zeros((31, 64, 3), np.uint8))
+    DatasetCatalog.register("small", lambda: [{"file_name": path, "image_id": 1, "annotations": []}])
+    config.dataloader.test.dataset.names = "small"
+    try:
+        with pytest.raises(ValueError, match="1 of 1 images are smaller than 32 pixels .*small.png"):
+            run()
+    finally:
+        DatasetCatalog.remove("small")
+    assert not (tmp_path / "robustness").exists()
+
+
+def test_configs_that_cannot_be_evaluated_are_refused(run, config):
+    with pytest.raises(ValueError, match="there is no checkpoint .*absent.pth"):
+        run({"student": "absent.pth"})
+    config.model = config.model.student
+    with pytest.raises(ValueError, match="there is no teacher in this config"):
+        run({"teacher": ""})
+    del config.dataloader.evaluator
+    with pytest.raises(ValueError, match="no dataloader.evaluator"):
+        run()
+
+
+def test_results_of_two_models_in_one_folder_are_not_read(tmp_path):
+    for cell, fingerprint in (("fog", "a"), ("snow", "b")):
+        CellStore(str(tmp_path), fingerprint).save(Cell(cell, 1), {"bbox": {"AP": 1.0}})
+    with pytest.raises(ValueError, match="results of different models, data or settings"):
+        read_grid(str(tmp_path))
+    pathlib.Path(tmp_path / "snow_1.json").write_text("{")
+    with pytest.raises(ValueError, match="snow_1.json holds no results of a cell .*: remove it"):
+        read_grid(str(tmp_path))
+    with pytest.raises(ValueError, match="absent holds no results on corrupted images: give the folder of a model"):
+        read_grid(str(tmp_path / "absent"))

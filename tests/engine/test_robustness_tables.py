@@ -1,0 +1,63 @@
+import csv
+import json
+
+import matplotlib.image
+import pytest
+from cankd.data import Cell, choose_cells
+from cankd.engine import compare_robustness
+from matplotlib import pyplot
+
+CLEAN = Cell("clean", 0)
+
+
+def grid(cells, task="bbox", **values):
+    """AP falls by a point with each severity; every cell of severity s has AP 40 - s unless it is given."""
+    names = ("mIoU", "fwIoU", "pACC") if task == "sem_seg" else ("AP", "AP50", "AP75")
+    return {cell: {task: dict.fromkeys(names, values.get(str(cell), 40.0 - cell.severity))} for cell in cells}
+
+
+def test_tables_of_the_benchmark(tmp_path):
+    text = compare_robustness({"plain": grid(choose_cells()), "better": grid(choose_cells(), clean=37)}, str(tmp_path))
+    assert (tmp_path / "robustness.md").read_text() == text
+    rows = [[word.strip() for word in line.split("|")[1:5]] for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0] == ["", "AP clean", "AP mPC", "AP rPC"]
+    assert rows[1:3] == [["plain", "40.0", "37.0", "92.5"], ["better", "37.0", "37.0", "100.0"]]
+    assert text.count("| gaussian_noise") == 2 and "39.0 |         38.0" in text
+    assert "mPC is not the benchmark's" not in text and "rPC needs" not in text
+    stored = json.loads((tmp_path / "robustness.json").read_text())
+    assert stored["summary"]["bbox"]["plain"]["AP50"] == {"clean": 40, "mPC": 37, "rPC": 92.5}
+    with open(tmp_path / "robustness.csv") as f:
+        lines = list(csv.DictReader(f))
+    assert len(lines) == 2 * 76 * 3
+    assert lines[3] == dict(
+        model="plain", task="bbox", corruption="gaussian_noise", severity="1", metric="AP", value="39.0"
+    )
+    assert matplotlib.image.imread(tmp_path / "robustness_bbox.png").shape[1] > 1000
+    assert not pyplot.get_fignums() and not list(tmp_path.glob("*.unfinished"))
+
+
+def test_less_than_the_benchmark_is_said(tmp_path):
+    text = compare_robustness({"model": grid(choose_cells("fog,snow", [2]))}, str(tmp_path))
+    assert "rPC needs the clean images: add 0 to --severities." in text
+    assert "it averages 2 corruptions (fog, snow) at severities [2], not 15" in text
+    assert "|          – |     38.0 |        – |" in text
+
+
+def test_segmentation_has_its_own_metrics(tmp_path):
+    text = compare_robustness({"model": grid([CLEAN, Cell("fog", 1)], "sem_seg")}, str(tmp_path))
+    assert "mIoU clean" in text and "AP" not in text
+    assert (tmp_path / "robustness_sem_seg.png").exists()
+
+
+def test_models_of_different_cells_or_tasks_are_not_compared(tmp_path):
+    with pytest.raises(ValueError, match="a and b were not evaluated on the same .*: 2 and 1 cells, 1 of them in one"):
+        compare_robustness({"a": grid([CLEAN, Cell("fog", 1)]), "b": grid([CLEAN])}, str(tmp_path))
+    with pytest.raises(ValueError, match="no task in common; found are bbox, sem_seg"):
+        compare_robustness({"a": grid([CLEAN]), "b": grid([CLEAN], "sem_seg")}, str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file/robustness.* cannot be written: "):
+        compare_robustness({"a": grid([CLEAN])}, str(tmp_path / "file"))
