@@ -31,6 +31,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/head.py
+	$(BIN)/python benchmarks/corruptions.py
 
 $(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt requirements/no_deps.txt requirements/dev.txt setup.cfg setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -8,7 +8,6 @@ Example:
 
 import argparse
 import shlex
-import sys
 
 from cankd.engine import compare_robustness, read_grid, report_mistakes
 
@@ -16,8 +15,8 @@ from cankd.engine import compare_robustness, read_grid, report_mistakes
 @report_mistakes()
 def main(args):
     grids = {name: read_grid(folder) for name, folder in args.runs}
-    command = shlex.join(["tools/compare_robustness.py", *sys.argv[1:]])
-    print(compare_robustness(grids, args.output, command=command))
+    runs = " ".join(shlex.quote(f"{name}={folder}") for name, folder in args.runs)
+    print(compare_robustness(grids, args.output, command=f"tools/compare_robustness.py {runs}"))
     print(f"Tables and curves: {args.output}/robustness.*")
 
 
@@ -28,9 +27,13 @@ def run(text):
     return name, folder
 
 
-if __name__ == "__main__":
+def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help = "a model's results, OUTPUT_DIR/robustness/NAME as --coco-c of lazyconfig_train_net.py writes them"
     parser.add_argument("runs", type=run, nargs="+", metavar="NAME=FOLDER", help=help)
     parser.add_argument("--output", default="output/robustness", help="where tables and curves go")
-    main(parser.parse_args())
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main(parse_arguments())

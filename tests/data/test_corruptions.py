@@ -8,6 +8,8 @@ import pytest
 from cankd.data import CORRUPTION_GROUPS, Cell, CorruptedDataset, DigitScenes, choose_cells, corrupt
 from detectron2.data import DatasetCatalog, DatasetMapper
 
+imagecorruptions = pytest.importorskip("imagecorruptions", reason="corruptions come from imagecorruptions-imaug")
+
 BENCHMARK = [name for group in ("noise", "blur", "weather", "digital") for name in CORRUPTION_GROUPS[group]]
 ALL = [*BENCHMARK, *CORRUPTION_GROUPS["extra"]]
 PINNED = {
@@ -33,8 +35,6 @@ def image():
 
 
 def test_groups_are_the_librarys():
-    import imagecorruptions
-
     for group, names in CORRUPTION_GROUPS.items():
         assert list(names) == imagecorruptions.get_corruption_names("validation" if group == "extra" else group)
     assert BENCHMARK == imagecorruptions.get_corruption_names("common")

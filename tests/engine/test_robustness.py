@@ -15,6 +15,8 @@ from detectron2.utils import comm
 
 from tests.tiny import save_weights
 
+pytest.importorskip("imagecorruptions", reason="corruptions come from imagecorruptions-imaug")
+
 CELLS = choose_cells("gaussian_noise,glass_blur", [0, 2])
 
 

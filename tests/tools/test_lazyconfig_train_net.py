@@ -38,6 +38,46 @@ def test_trains_resumes_and_evaluates(run, tmp_path, capsys):
     assert capsys.readouterr().out.count("copypaste: AP,AP50,AP75,APs,APm,APl") == 2
 
 
+def test_evaluates_models_on_corrupted_images(run, load_tool, tmp_path, capsys):
+    pytest.importorskip("imagecorruptions", reason="corruptions come from imagecorruptions-imaug")
+    weights = save_weights(detector("retinanet"), tmp_path / "student.pth")
+    grid = ["--eval-only", "--coco-c", "--corruptions", "fog", "--severities", "0,2"]
+    run(*grid, "--models", f"student={weights}", "teacher", "dataloader.test.batch_size=3")
+    run(*grid, "--severities", "2", f"train.init_checkpoint={weights}")
+    folder = tmp_path / "run" / "robustness"
+    assert {path.name for path in folder.glob("*/*.json")} == {"clean.json", "fog_2.json"}
+    printed = capsys.readouterr().out
+    assert "| student |" in printed and "| teacher |" in printed and "rPC needs the clean images" in printed
+    tool = load_tool("tools/compare_robustness.py")
+    runs = [f"{name}={folder / name}" for name in ("student", "teacher")]
+    with pytest.raises(SystemExit, match="student and teacher were not evaluated on the same"):
+        tool.main(tool.parse_arguments([*runs, "--output", str(tmp_path)]))
+    tool.main(tool.parse_arguments([f"best={folder}/teacher", "--output", str(tmp_path)]))
+    assert "| best |" in (tmp_path / "robustness.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--coco-c"], "--coco-c evaluates: add --eval-only"),
+        (["--eval-only", "--models", "teacher"], "--models belongs to --coco-c"),
+        (["--eval-only", "--coco-c", "--severities", "1-5"], "severities"),
+        (["--eval-only", "--coco-c", "--models", "student"], "'student' is neither NAME=CHECKPOINT"),
+        (["--eval-only", "--coco-c", "--models", "a/b=c.pth"], "'a/b' is neither NAME=CHECKPOINT"),
+        (["--eval-only", "--coco-c", "--models", "teacher=c.pth"], "'teacher' is neither"),
+    ],
+)
+def test_wrong_use_of_coco_c_is_refused(load_tool, arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        load_tool(SCRIPT).parse_arguments(arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_corruption_lists_the_known_ones(run):
+    with pytest.raises(SystemExit, match="'fgo' is no corruption. Known are the sets benchmark"):
+        run("--eval-only", "--coco-c", "--corruptions", "fgo", "--model", "teacher")
+
+
 def wrong_files(tmp_path):
     whole = pathlib.Path(save_weights(detector("retinanet"), tmp_path / "whole.pth"))
     (tmp_path / "cut.pth").write_bytes(whole.read_bytes()[:1000])

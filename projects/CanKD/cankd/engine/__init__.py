@@ -9,7 +9,7 @@ from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
 from .pictures import draw_comparison, draw_data, draw_predictions
 from .preflight import prepare_run
-from .robustness import evaluate_robustness
+from .robustness import corrupted_loader, evaluate_robustness
 from .robustness_tables import compare_robustness
 from .schedules import PolynomialDecay
 from .trainer import DistillationTrainer
