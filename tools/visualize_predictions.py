@@ -11,10 +11,7 @@ Images of one's own:
     tools/visualize_predictions.py --config-file C --input photo.jpg holidays/ train.init_checkpoint=model_final.pth
 """
 
-import argparse
-import os
-
-from cankd.engine import draw_predictions, load_config, report_mistakes
+from cankd.engine import PictureArgumentParser, draw_predictions, load_config, report_mistakes
 
 
 @report_mistakes()
@@ -25,19 +22,9 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config-file", required=True, metavar="FILE", help="config of a distillation, or of one model"
-    )
-    parser.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
-    parser.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, or folders of images")
-    parser.add_argument("--images", type=int, default=4, help="how many of the test set, where there is no --input")
+    parser = PictureArgumentParser(__doc__)
     parser.add_argument("--output", default="predictions.png", metavar="PNG")
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
-    args = parser.parse_args(argv)
-    args.opts += [entry for entry in args.input if "=" in entry and not os.path.exists(entry)]
-    args.input = [entry for entry in args.input if entry not in args.opts]
-    return args
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
+from .arguments import PictureArgumentParser
 from .cell_store import read_grid
 from .checkpointing import DistillationCheckpointer, export_weights
 from .comparison import comparison_table, gap_closed
 from .config import load_config
+from .confusion import compare_confusion
 from .demo import run_demo
 from .distillation_check import check_distillation
 from .errors import report_mistakes
+from .feature_pictures import QUANTITIES, draw_attention, draw_features
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
+from .models import choose_records, load_models
 from .pictures import draw_comparison, draw_data, draw_predictions
 from .preflight import prepare_run
 from .robustness import corrupted_loader, evaluate_robustness

@@ -1,6 +1,7 @@
 """The demonstration: one student alone and by CanKD, under one teacher, compared."""
 
 import contextlib
+import copy
 import functools
 import json
 import math
@@ -9,8 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from cankd.modeling import load_all_weights
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import LazyConfig
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
@@ -18,6 +18,7 @@ from .comparison import comparison_table, gap_closed
 from .data_checks import load_records
 from .files import replace_file, write_json
 from .hooks import ProgressBar
+from .models import load_models
 from .pictures import draw_comparison
 from .preflight import check_output_dir
 from .training import evaluate, train
@@ -106,19 +107,12 @@ def _read(path):
 
 def _draw(student, distilled, records, path):
     """Draws the first four test images with three objects or more."""
-    models = {
-        STUDENT: _load(student.model, student.train.output_dir),
-        DISTILLED: _load(distilled.model.student, distilled.train.output_dir),
-        TEACHER: instantiate(distilled.model.teacher).model,
-    }
+    baseline, checkpoint = (os.path.join(c.train.output_dir, "model_final.pth") for c in (student, distilled))
+    config = copy.deepcopy(distilled)
+    config.train.init_checkpoint = checkpoint
+    models = dict(zip((STUDENT, DISTILLED, TEACHER), load_models(config, baseline=baseline).values()))
     chosen = [record for record in records if len(record["annotations"]) >= 3][:4]
-    draw_comparison(models, student.dataloader.test, chosen, path)
-
-
-def _load(model, run_dir):
-    model = instantiate(model)
-    load_all_weights(model, os.path.join(run_dir, "model_final.pth"), "student")
-    return model
+    draw_comparison(models, config.dataloader.test.dataset, chosen, path)
 
 
 def _write(results, iterations, output_dir):

@@ -129,6 +129,34 @@ class CanKDHead(nn.Module):
                 for level, student, teacher in self._adapt(student_features, teacher_features)
             }
 
+    @torch.no_grad()
+    def attention_rows(
+        self,
+        student_features: Mapping[str, Tensor],
+        teacher_features: Mapping[str, Tensor],
+        positions: Mapping[str, Sequence[tuple[int, int]]],
+    ) -> dict[str, Tensor]:
+        """Computes what chosen student positions draw from each teacher position.
+
+        Args:
+            student_features, teacher_features: as for :meth:`forward`.
+            positions: map from level to rows and columns of the student's map.
+
+        Returns:
+            Map from level to weights, see :meth:`CrossNonLocal.attention_rows`.
+
+        Raises:
+            ValueError: if the head has no attention.
+        """
+        if not self.non_local:
+            raise ValueError("this head has no attention: model.head.attention is False")
+        with _full_precision(student_features):
+            return {
+                level: self.non_local[level].attention_rows(student, teacher, positions[level])
+                for level, student, teacher in self._adapt(student_features, teacher_features)
+                if level in positions
+            }
+
     def _adapt(self, student_features, teacher_features):
         """Yields each level's name and its two features, comparable: same channels, at least float32."""
         for level in self.levels:

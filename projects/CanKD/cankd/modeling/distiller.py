@@ -82,7 +82,7 @@ class Distiller(nn.Module):
             return {**losses, **self._inactive_losses(next(iter(losses.values())))}
         with record_features(self.student.backbone) as student_features:
             losses = self.student(batched_inputs)
-        features = self._pair_features(batched_inputs, student_features)
+        features = self.pair_features(batched_inputs, student_features)
         try:
             distillation_losses = self.head(*features)
         except ValueError as error:
@@ -98,8 +98,18 @@ class Distiller(nn.Module):
             return losses  # DistributedDataParallel waits for every parameter
         return {name: loss.detach() for name, loss in losses.items()}  # the optimizer leaves the head alone
 
-    def _pair_features(self, batched_inputs, student_features):
-        """Returns both models' features by the student's level names, each pair of one size."""
+    def pair_features(
+        self, batched_inputs: Sequence[Mapping], student_features: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Computes the teacher's features and brings each pair of levels to one size.
+
+        Args:
+            batched_inputs: as for :meth:`forward`.
+            student_features: map from level to what the student's backbone made of them, ``(N, C, H, W)``.
+
+        Returns:
+            The student's and the teacher's features by the student's level names.
+        """
         levels = [pair.teacher for pair in self.pairs]
         teacher_features = self.teacher(batched_inputs, levels, self.input_format)
         students, teachers = {}, {}

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN
+from detectron2.structures import ImageList
 from tabulate import tabulate
 from torch import Tensor, nn
 
 __all__ = [
     "LevelPair",
     "backbone_shapes",
+    "compute_features",
     "describe_pairs",
     "match_levels",
     "record_features",
@@ -169,3 +171,25 @@ def restrict_backbone(backbone: nn.Module, levels: Sequence[str]) -> nn.Module:
         extra = []
     view._out_features = lateral[finest:] + extra
     return view
+
+
+def compute_features(model: nn.Module, images: Sequence[Tensor], levels: Sequence[str]) -> dict[str, Tensor]:
+    """Computes features of images as a model itself would: normalised and padded by its own rules.
+
+    Detectron2's meta-architectures have no common method for that.
+
+    Args:
+        model: with ``backbone``, ``pixel_mean`` and ``pixel_std``.
+        images: ``(3, H, W)`` each, in the model's channel order, on any device.
+        levels: names of the backbone's levels; others are computed only as far as these build on them.
+
+    Returns:
+        Map from level to feature, ``(N, C, H, W)``.
+    """
+    backbone = model.backbone
+    images = [(image.to(model.pixel_mean.device) - model.pixel_mean) / model.pixel_std for image in images]
+    batch = ImageList.from_tensors(
+        images, backbone.size_divisibility, padding_constraints=backbone.padding_constraints
+    ).tensor
+    features = restrict_backbone(backbone, levels)(batch)
+    return {level: features[level] for level in levels}

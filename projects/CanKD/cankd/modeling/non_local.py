@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -80,26 +81,46 @@ class CrossNonLocal(nn.Module):
         Returns:
             The fused student feature z, ``(N, C, H, W)``.
         """
-        value = self._pool(self.g(teacher))  # (N, C', M)
-        if self.affinity == "gaussian":
-            query, key = student.flatten(2), self._pool(teacher)  # (N, C, HW), (N, C, M)
-        else:
-            query, key = self.theta(student).flatten(2), self._pool(self.phi(teacher))
-        if self.affinity == "concatenation":
-            query, key = self._project(query, key)  # (N, HW), (N, M)
-        attended = AFFINITIES[self.affinity](query, key, value)  # (N, C', HW)
+        value = self._pool(self.g(teacher)).flatten(2)  # (N, C', M)
+        attended = AFFINITIES[self.affinity](*self._embed(student, teacher), value)  # (N, C', HW)
         fused = self.norm(self.out(attended.unflatten(2, student.shape[2:])))
         return fused + student if self.residual else fused
 
-    def _pool(self, x):
-        if self.pool_size > 1:
-            x = F.max_pool2d(x, self.pool_size)
-        return x.flatten(2)
+    @torch.no_grad()
+    def attention_rows(self, student: Tensor, teacher: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
+        """Computes what some student positions draw from each teacher position, and nothing for the others.
 
-    def _project(self, query, key):
-        """Splits ``w^T [theta; phi]`` into the student's and the teacher's share."""
-        student_weight, teacher_weight = self.concat.weight.flatten().chunk(2)
-        return student_weight @ query, teacher_weight @ key
+        Args:
+            student: x, ``(N, C, H, W)``.
+            teacher: y, ``(N, C, H', W')``.
+            positions: rows and columns of the student's map.
+
+        Returns:
+            The rows of the affinity A, ``(N, positions, H' / pool_size, W' / pool_size)``. Those of the Gaussians sum
+            to 1; those of the dot product have signs.
+        """
+        query, key = self._embed(student, teacher)  # (N, [C',] HW), (N, [C',] M)
+        query = query[..., [row * student.shape[3] + column for row, column in positions]]
+        if self.affinity == "concatenation":
+            rows = (query[:, :, None] + key[:, None, :]).relu() / key.shape[-1]
+        elif self.affinity == "dot_product":
+            rows = query.mT @ (key / key.shape[-1])
+        else:
+            rows = (query.mT @ key).softmax(dim=2)
+        return rows.unflatten(2, self._pool(teacher).shape[2:])
+
+    def _embed(self, student, teacher):
+        """Returns what the affinity compares: vectors of each position, or their share of a sum (concatenation)."""
+        if self.affinity == "gaussian":
+            return student.flatten(2), self._pool(teacher).flatten(2)  # (N, C, HW), (N, C, M)
+        query, key = self.theta(student).flatten(2), self._pool(self.phi(teacher)).flatten(2)
+        if self.affinity == "concatenation":
+            student_weight, teacher_weight = self.concat.weight.flatten().chunk(2)
+            return student_weight @ query, teacher_weight @ key  # (N, HW), (N, M)
+        return query, key
+
+    def _pool(self, x):
+        return F.max_pool2d(x, self.pool_size) if self.pool_size > 1 else x
 
 
 def _build_norm(name, channels):

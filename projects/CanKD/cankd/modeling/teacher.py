@@ -2,10 +2,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.layers import ShapeSpec
-from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from .features import backbone_shapes, restrict_backbone
+from .features import backbone_shapes, compute_features
 from .weights import load_all_weights
 
 __all__ = ["Teacher"]
@@ -56,19 +55,7 @@ class Teacher(nn.Module):
         Returns:
             Map from level to feature, ``(N, C, H, W)``, without gradient.
         """
-        images = self._preprocess([x["image"] for x in batched_inputs], input_format)
-        features = restrict_backbone(self.model.backbone, levels)(images)
-        return {level: features[level] for level in levels}
-
-    def _preprocess(self, images, input_format):
-        """Normalises, pads and batches images; Detectron2's meta-architectures do so each in its own place."""
-        model, backbone = self.model, self.model.backbone
-        images = [image.to(model.pixel_mean.device) for image in images]
+        images = [x["image"] for x in batched_inputs]
         if {input_format, self.input_format} == {"BGR", "RGB"}:
             images = [image.flip(0) for image in images]
-        images = [(image - model.pixel_mean) / model.pixel_std for image in images]
-        return ImageList.from_tensors(
-            images,
-            backbone.size_divisibility,
-            padding_constraints=backbone.padding_constraints,
-        ).tensor
+        return compute_features(self.model, images, levels)

@@ -1,0 +1,86 @@
+import csv
+import os
+from collections.abc import Mapping
+
+import torch
+from cankd.evaluation import ConfusionMatrix
+from cankd.visualization import draw_confusion_matrices
+from detectron2.data.common import DatasetFromList, MapDataset
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from .data_checks import load_records
+from .files import replace_file, write_json
+from .models import LoadedModel, metadata_of
+
+__all__ = ["compare_confusion"]
+
+
+@torch.no_grad()
+def compare_confusion(
+    models: Mapping[str, LoadedModel],
+    loader: DictConfig,
+    output_dir: str,
+    *,
+    iou_threshold: float = 0.5,
+    score_threshold: float = 0.3,
+    images: int | None = None,
+) -> dict[str, ConfusionMatrix]:
+    """Counts what detectors confuse on a test set, and draws it for all of them in one picture.
+
+    Args:
+        models: map from title to detector. The picture also has the difference of the first two.
+        loader: ``dataloader.test`` of a config: data set, ``batch_size`` and ``num_workers`` are used.
+        output_dir: gets confusion.png, .json and .csv.
+        iou_threshold, score_threshold: see :class:`cankd.evaluation.ConfusionMatrix`.
+        images: how many of the test set; all if not given.
+
+    Returns:
+        Map from title to matrix.
+
+    Raises:
+        ValueError: if a model is no detector, the data set has no annotations, or a threshold is impossible.
+    """
+    records = load_records(loader.dataset)[:images]
+    names = metadata_of(loader.dataset).get("thing_classes", [])
+    thresholds = dict(iou_threshold=iou_threshold, score_threshold=score_threshold)
+    matrices = {title: ConfusionMatrix(names, **thresholds) for title in models}
+    if not any("annotations" in record for record in records):
+        raise ValueError("the test set has no annotations of objects: nothing can be confused")
+    with tqdm(total=len(models) * len(records), unit="image", disable=None) as progress:
+        for title, (model, mapper) in models.items():
+            progress.set_description(title)
+            for batch in _batches(records, mapper, loader):
+                for record, output in zip(batch, model([record for _, record in batch])):
+                    if "instances" not in output:
+                        raise ValueError(f"the {title} detects nothing: confusion matrices are for detectors")
+                    annotations = records[record[0]].get("annotations", ())
+                    matrices[title].add_annotated(output["instances"], annotations)
+                progress.update(len(batch))
+    _write(matrices, output_dir)
+    return matrices
+
+
+def _batches(records, mapper, loader):
+    """Gives lists of pairs: a record's index and the mapped record."""
+    mapped = MapDataset(DatasetFromList(list(range(len(records)))), lambda i: (i, mapper(records[i])))
+    workers = loader.get("num_workers", 0)
+    return DataLoader(mapped, batch_size=loader.get("batch_size", 1), num_workers=workers, collate_fn=list)
+
+
+def _write(matrices, output_dir):
+    os.makedirs(output_dir, exist_ok=True)
+    path = os.path.join(output_dir, "confusion")
+    names = next(iter(matrices.values())).class_names
+    shares = {title: matrix.percentages() for title, matrix in matrices.items()}
+    difference = tuple(matrices)[1::-1] if len(matrices) > 1 else None
+    draw_confusion_matrices(f"{path}.png", shares, names, difference=difference)
+    counts = {title: matrix.counts.tolist() for title, matrix in matrices.items()}
+    write_json(f"{path}.json", {"classes": names, "rows": "true", "columns": "predicted", "counts": counts})
+    with replace_file(f"{path}.csv", "w") as f:
+        writer = csv.writer(f)
+        writer.writerow(["model", "true", "predicted", "count"])
+        for title, matrix in matrices.items():
+            for row, true in enumerate(names):
+                writer.writerows([title, true, found, matrix.counts[row, column]] for column, found in enumerate(names))

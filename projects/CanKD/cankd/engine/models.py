@@ -1,0 +1,106 @@
+"""The models that a config describes, loaded to be looked at side by side, and the images to look at."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from cankd.modeling import load_all_weights
+from detectron2.config import instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
+from omegaconf import DictConfig
+from torch import nn
+
+from .data_checks import load_records
+from .training import with_image_format
+
+__all__ = ["LoadedModel", "choose_records", "load_models", "metadata_of"]
+
+IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+
+
+class LoadedModel(NamedTuple):
+    """A model with its weights, in evaluation mode, and the mapper that reads records in its channel order."""
+
+    model: nn.Module
+    mapper: Callable
+
+
+def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedModel]:
+    """Loads the models of a config for which there are weights.
+
+    Args:
+        config: of a distiller, whose student's checkpoint is ``train.init_checkpoint``, or of a plain model.
+        baseline: checkpoint of the same student, trained alone.
+
+    Returns:
+        Map from title to model: "student" (the baseline), "distilled student" and "teacher", those that there are, or
+        "model" of a plain config.
+
+    Raises:
+        ValueError: if there is none, or a checkpoint does not fit.
+    """
+    student, checkpoint = config.model.get("student", config.model), config.train.init_checkpoint
+    if student is config.model:
+        if baseline:
+            raise ValueError("this config describes one model, that of train.init_checkpoint: leave --baseline out")
+        checkpoints = {"model": checkpoint}
+    else:
+        checkpoints = {"student": baseline, "distilled student": checkpoint}
+    models, loader = {}, config.dataloader.test
+    for title, path in checkpoints.items():
+        if path:
+            model = instantiate(student)
+            option = "--baseline" if title == "student" else "train.init_checkpoint"
+            load_all_weights(model, path, f"{title} ({option})")
+            models[title] = LoadedModel(model, instantiate(loader.mapper))
+    if "teacher" in config.model:
+        teacher = instantiate(config.model.teacher)
+        mapper = instantiate(with_image_format(loader, teacher.input_format).mapper)
+        models["teacher"] = LoadedModel(teacher.model, mapper)
+    if not models:
+        raise ValueError("there is no model to look at: give a checkpoint by train.init_checkpoint=FILE")
+    return {title: LoadedModel(m.model.to(config.train.device).eval(), m.mapper) for title, m in models.items()}
+
+
+def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: int = 4) -> list[dict]:
+    """Returns records of images to look at, in Detectron2's format.
+
+    Args:
+        config: with ``dataloader.test``.
+        inputs: image files, and folders of them; the first images of the test set if there are none.
+        images: how many of the test set.
+
+    Raises:
+        ValueError: if a file is missing, or there is nothing to look at.
+    """
+    dataset = config.dataloader.test.dataset
+    if inputs:
+        metadata = metadata_of(dataset)
+        if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
+            load_records(dataset)  # which names the classes
+        return _list_images(inputs)
+    records = load_records(dataset)[:images]
+    if not records:
+        raise ValueError(f"there is nothing to look at: images is {images}")
+    return records
+
+
+def metadata_of(dataset: DictConfig) -> Metadata:
+    """Returns what Detectron2 knows of a data set, given as a lazy call with ``names``."""
+    names = dataset.names
+    return MetadataCatalog.get(names if isinstance(names, str) else names[0])
+
+
+def _list_images(inputs):
+    files = []
+    for entry in inputs:
+        if os.path.isdir(entry):
+            files += [os.path.join(entry, name) for name in sorted(os.listdir(entry)) if name.lower().endswith(IMAGES)]
+        elif os.path.isfile(entry):
+            files.append(entry)
+        else:
+            raise ValueError(f"there is no image or folder {entry}")
+    if not files:
+        raise ValueError(f"there is no image ({', '.join(IMAGES)}) in {', '.join(inputs)}")
+    return [{"file_name": file} for file in files]

@@ -1,0 +1,43 @@
+#!/usr/bin/env python
+"""Confusion matrices of student, distilled student and teacher on the test set (supplement, figures 1 and 2).
+
+The picture also shows the distilled student's matrix minus the student's.
+
+Example:
+    tools/confusion_matrix.py --config-file C --baseline output/student/model_final.pth \\
+        train.init_checkpoint=output/distilled/model_final.pth
+"""
+
+import argparse
+
+from cankd.engine import compare_confusion, load_config, load_models, report_mistakes
+
+
+@report_mistakes()
+def main(args):
+    config = load_config(args.config_file, args.opts)
+    compare_confusion(
+        load_models(config, baseline=args.baseline),
+        config.dataloader.test,
+        args.output,
+        iou_threshold=args.iou,
+        score_threshold=args.score,
+        images=args.images,
+    )
+    print(f"{args.output}/confusion.png, .json, .csv")
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
+    parser.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
+    parser.add_argument("--iou", type=float, default=0.5, help="lowest IoU of a match")
+    parser.add_argument("--score", type=float, default=0.3, help="lowest score of a detection that counts")
+    parser.add_argument("--images", type=int, help="how many of the test set, instead of all")
+    parser.add_argument("--output", default="output/confusion", metavar="DIR")
+    parser.add_argument("opts", nargs="*", help="options of the config, key=value; train.init_checkpoint among them")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main(parse_arguments())
