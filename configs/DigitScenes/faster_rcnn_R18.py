@@ -6,5 +6,5 @@ from .faster_rcnn_R10 import dataloader, lr_multiplier, model, optimizer, train
 model.backbone = small_fpn(width=32, num_blocks=[2, 2, 2, 2])
 
 train.output_dir = "output/DigitScenes/faster_rcnn_R18"
-train.max_iter = 6000
+train.max_iter = 4000
 train.checkpointer.period = 1000

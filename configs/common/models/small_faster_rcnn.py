@@ -24,6 +24,8 @@ def small_rcnn(model):
     heads.batch_size_per_image = 64
     heads.box_in_features = ["p3", "p4", "p5"]
     heads.box_pooler.scales = (1 / 8, 1 / 16, 1 / 32)
+    # Objects of 32 to 64 pixels are P4's, as for the anchors; of Detectron2's 224, all would be pooled from P3.
+    heads.box_pooler.canonical_box_size = 32
     for head in [heads.box_head] if "box_head" in heads else heads.box_heads:
         head.input_shape = L(ShapeSpec)(channels=64, height=7, width=7)
         head.fc_dims = [128]
