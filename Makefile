@@ -17,7 +17,7 @@ setup: $(VENV)/.installed
 demo: setup
 	$(BIN)/python tools/demo.py
 
-test: setup
+test: setup $(VENV)/.browser
 	$(BIN)/python -m pytest
 
 lint: setup
@@ -46,3 +46,10 @@ $(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt require
 	$(PIP) --no-deps --requirement requirements/no_deps.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
+
+# A test opens the report in Debian's Chromium. Where that cannot be installed, the test is skipped and says so.
+$(VENV)/.browser: $(VENV)/.installed
+	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq --no-install-recommends install chromium; } \
+	  > $(VENV)/browser.log 2>&1 || true
+	@touch $@

@@ -12,18 +12,26 @@ How far the students are from the teacher, at one level of one's own images:
         train.init_checkpoint=output/distilled/model_final.pth
 """
 
-from cankd.engine import QUANTITIES, PictureArgumentParser, draw_features, load_config, report_mistakes
+from cankd.engine import (
+    QUANTITIES,
+    PictureArgumentParser,
+    choose_records,
+    draw_features,
+    load_config,
+    load_models,
+    report_mistakes,
+)
 from cankd.visualization import REDUCTIONS
 
 
 @report_mistakes()
 def main(args):
+    config = load_config(args.config_file, args.opts)
     paths = draw_features(
-        load_config(args.config_file, args.opts),
+        load_models(config, baseline=args.baseline),
+        config,
+        choose_records(config, inputs=args.input, images=args.images),
         args.output,
-        baseline=args.baseline,
-        inputs=args.input,
-        images=args.images,
         levels=args.levels,
         quantity=args.quantity,
         reduction=args.reduction,

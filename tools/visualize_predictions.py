@@ -7,6 +7,10 @@ The first images of the test set:
     tools/visualize_predictions.py --config-file C --baseline output/student/model_final.pth \\
         train.init_checkpoint=output/distilled/model_final.pth
 
+Those on which the students differ most:
+    tools/visualize_predictions.py --config-file C --only differing --baseline output/student/model_final.pth \\
+        train.init_checkpoint=output/distilled/model_final.pth
+
 Images of one's own:
     tools/visualize_predictions.py --config-file C --input photo.jpg holidays/ train.init_checkpoint=model_final.pth
 """
@@ -17,12 +21,23 @@ from cankd.engine import PictureArgumentParser, draw_predictions, load_config, r
 @report_mistakes()
 def main(args):
     config = load_config(args.config_file, args.opts)
-    draw_predictions(config, args.output, baseline=args.baseline, inputs=args.input, images=args.images)
+    draw_predictions(
+        config,
+        args.output,
+        baseline=args.baseline,
+        inputs=args.input,
+        images=args.images,
+        score_threshold=args.score,
+        only_differing=args.only == "differing",
+    )
     print(args.output)
 
 
 def parse_arguments(argv=None):
     parser = PictureArgumentParser(__doc__)
+    parser.add_argument("--score", type=float, default=0.3, help="lowest score of a detection that is drawn")
+    help = "test images on which one student finds objects that the other misses, most first"
+    parser.add_argument("--only", choices=["differing"], help=help)
     parser.add_argument("--output", default="predictions.png", metavar="PNG")
     return parser.parse_args(argv)
 

@@ -3,7 +3,7 @@ import os
 from collections.abc import Mapping
 
 import torch
-from cankd.evaluation import ConfusionMatrix
+from cankd.evaluation import ConfusionMatrix, annotated_instances
 from cankd.visualization import draw_confusion_matrices
 from detectron2.data.common import DatasetFromList, MapDataset
 from omegaconf import DictConfig
@@ -55,8 +55,9 @@ def compare_confusion(
                 for record, output in zip(batch, model([record for _, record in batch])):
                     if "instances" not in output:
                         raise ValueError(f"the {title} detects nothing: confusion matrices are for detectors")
+                    found = output["instances"].to("cpu")
                     annotations = records[record[0]].get("annotations", ())
-                    matrices[title].add_annotated(output["instances"], annotations)
+                    matrices[title].add(found, annotated_instances(annotations, found.image_size))
                 progress.update(len(batch))
     _write(matrices, output_dir)
     return matrices

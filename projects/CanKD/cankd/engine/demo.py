@@ -15,12 +15,15 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .comparison import comparison_table, gap_closed
+from .confusion import compare_confusion
 from .data_checks import load_records
+from .feature_pictures import draw_features
 from .files import replace_file, write_json
 from .hooks import ProgressBar
 from .models import load_models
 from .pictures import draw_comparison
 from .preflight import check_output_dir
+from .report import make_report
 from .training import evaluate, train
 
 __all__ = ["run_demo"]
@@ -36,7 +39,8 @@ def run_demo(student: DictConfig, distilled: DictConfig, output_dir: str, report
     Args:
         student: config of the student alone.
         distilled: config of its distillation.
-        output_dir: gets ``results.md``, ``results.json``, ``detections.png``, ``log.txt`` and a folder for each run.
+        output_dir: gets ``report.html``, what it shows, ``results.md``, ``results.json``, ``log.txt`` and a folder for
+            each run.
         report: takes each line that the user is to see.
 
     Returns:
@@ -59,15 +63,19 @@ def run_demo(student: DictConfig, distilled: DictConfig, output_dir: str, report
     for step, title, config in ((3, STUDENT, student), (4, DISTILLED, distilled)):
         report(f"[{step}/5] Training the {title}: {config.train.max_iter} iterations")
         results[title] = _once(config, config.train.output_dir, functools.partial(_train, config))
-    report("[5/5] Drawing detections")
+    report("[5/5] Drawing detections, confusion matrices and features")
     results = {title: results[title] for title in (STUDENT, DISTILLED, TEACHER)}
-    _draw(student, distilled, records, os.path.join(output_dir, "detections.png"))
+    _draw(student, distilled, records, output_dir)
     table = _write(results, student.train.max_iter, output_dir)
+    runs = [(title, config.train.output_dir) for title, config in ((STUDENT, student), (DISTILLED, distilled))]
+    make_report(runs, output_dir, include=[output_dir], teacher=results[TEACHER]["AP"], title="CanKD: demo")
 
     report(f"\n{table}\n")
     report(f"Done in {(time.perf_counter() - start) / 60:.1f} minutes. In {output_dir}:")
+    report("  report.html                everything below on one page, to open in a browser")
     report("  results.md, results.json   this table")
     report("  detections.png             detections of the three models beside the ground truth")
+    report("  confusion.*, features/     what the models confuse, and the features that one learnt from the other")
     report("  log.txt                    everything that Detectron2 logged")
     report("  student/, cankd/           the two runs: model_final.pth, metrics.json, TensorBoard events")
     return results
@@ -105,14 +113,17 @@ def _read(path):
         return f.read()
 
 
-def _draw(student, distilled, records, path):
-    """Draws the first four test images with three objects or more."""
+def _draw(student, distilled, records, output_dir):
+    """Draws the first test images with three objects or more, what is confused on all, and features of two."""
     baseline, checkpoint = (os.path.join(c.train.output_dir, "model_final.pth") for c in (student, distilled))
     config = copy.deepcopy(distilled)
     config.train.init_checkpoint = checkpoint
     models = dict(zip((STUDENT, DISTILLED, TEACHER), load_models(config, baseline=baseline).values()))
     chosen = [record for record in records if len(record["annotations"]) >= 3][:4]
-    draw_comparison(models, config.dataloader.test.dataset, chosen, path)
+    test = config.dataloader.test
+    draw_comparison(models, test.dataset, chosen, os.path.join(output_dir, "detections.png"))
+    compare_confusion(models, test, output_dir)
+    draw_features(models, config, chosen[:2], os.path.join(output_dir, "features"))
 
 
 def _write(results, iterations, output_dir):

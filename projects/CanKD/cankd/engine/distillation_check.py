@@ -11,17 +11,16 @@ from detectron2.config import instantiate
 from detectron2.evaluation import CityscapesSemSegEvaluator, COCOEvaluator
 from detectron2.evaluation.evaluator import inference_context
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.events import EventStorage
-from fvcore.nn import parameter_count
 from omegaconf import DictConfig
 from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
 from .checkpointing import DistillationCheckpointer
+from .costs import cost_table, count_costs
 from .data_checks import check_classes, check_crops, load_records
 from .errors import is_mistake
-from .measurements import count_flops, measure_step
+from .measurements import measure_step
 from .preflight import check_batch_size, check_device, check_output_dir, check_parts
 from .training import build_model, choose_precision, teacher_data
 
@@ -209,30 +208,10 @@ def _take_step(config, model, records, num_gpus, report):
         report("\nNo distillation: its weight is 0 (model.head.weight)")
     parts = ", ".join(f"{name} {num_bytes / 2**30:.2f}" for name, num_bytes in memory.items())
     report(f"\nEstimated memory of a step of {len(batch)} images: {sum(memory.values()) / 2**30:.2f} GiB ({parts})")
-    return {"gradients": gradients, "memory": memory, "cost": _count_cost(model, batch[:1], report)}
-
-
-def _count_cost(model, image, report):
-    """Counts parameters and FLOPs, the latter for one training image."""
-    inputs = []
-    handle = model.head.register_forward_hook(lambda module, arguments, outputs: inputs.extend(arguments))
-    with EventStorage(), torch.no_grad():
-        model(2 * image)  # a norm may need two values
-    handle.remove()
-    inputs = [{level: feature[:1] for level, feature in features.items()} for features in inputs]
-    flops = {"student": count_flops(model.student, image), "teacher": count_flops(model.teacher.model, image)}
-    if inputs:  # there is distillation
-        levels = [pair.teacher for pair in model.pairs]
-        flops["teacher, distilled levels"] = count_flops(model.teacher, image, levels, model.input_format)
-        flops["head"] = count_flops(model.head, *inputs)
-    modules = {"student": model.student, "teacher": model.teacher.model, "head": model.head}
-    parameters = {name: parameter_count(module)[""] for name, module in modules.items()}
-    found = {name: {"parameters": parameters.get(name), "flops": count} for name, count in flops.items()}
-    rows = [
-        (name, f"{parameters[name] / 1e6:.2f}" if name in parameters else "", f"{count / 1e9:.2f}")
-        for name, count in flops.items()
-    ]
-    size = "×".join(map(str, image[0]["image"].shape[1:]))
-    headers = ["model", "parameters (M)", f"FLOPs (G, {size})"]
-    report("\nCost\n" + tabulate(rows, headers, "pipe", colalign=("left", "right", "right"), disable_numparse=True))
-    return found
+    costs = count_costs(model, batch[0])
+    report(
+        f"\nCost of an image of {'×'.join(map(str, batch[0]['image'].shape[1:]))}\n"
+        + cost_table(costs, parts=["total"])
+    )
+    totals = {name: by_part["total"] for name, by_part in costs.items()}
+    return {"gradients": gradients, "memory": memory, "cost": totals}

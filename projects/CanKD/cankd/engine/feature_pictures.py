@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from .files import write_json
-from .models import choose_records, load_models
+from .models import LoadedModel, choose_records
 from .training import build_model
 
 __all__ = ["QUANTITIES", "draw_attention", "draw_features"]
@@ -29,23 +29,23 @@ QUANTITIES = ("feature", "difference", "correlation")
 
 @torch.no_grad()
 def draw_features(
+    models: Mapping[str, LoadedModel],
     config: DictConfig,
+    records: Sequence[dict],
     output_dir: str,
     *,
-    baseline: str = "",
-    inputs: Sequence[str] = (),
-    images: int = 4,
     levels: Sequence[str] = (),
     quantity: str = "feature",
     reduction: str = "mean",
     top_k: int = 8,
 ) -> list[str]:
-    """Draws the feature levels of student, distilled student and teacher over images.
+    """Draws the feature levels of several models over images.
 
     Args:
-        config: of a distiller or of a plain model.
+        models: map from title to model; the last may be the teacher of the others, as :func:`load_models` gives them.
+        config: of a distiller or of a plain model, whose levels are drawn.
+        records: the images, in Detectron2's format.
         output_dir: gets a PNG for each image, and a JSON with the numbers.
-        baseline, inputs, images: see :func:`cankd.engine.load_models` and :func:`cankd.engine.choose_records`.
         levels: the student's names; those that the config distils, or all of a plain model, if there are none.
         quantity: "feature"; "difference", that of a student's feature to the teacher's after instance normalisation;
             or "correlation", the cosine of the two over the channels of a position, after the same.
@@ -59,13 +59,12 @@ def draw_features(
     """
     if quantity not in QUANTITIES:
         raise ValueError(f"the quantity is {quantity!r}; it has to be one of {', '.join(QUANTITIES)}")
-    models = load_models(config, baseline=baseline)
     names = _level_names(config, {title: model for title, (model, _) in models.items()}, levels)
     if quantity != "feature" and not {"teacher"} < set(models):
         raise ValueError(f"the {quantity} is that of a student to its teacher: give a student's checkpoint, too")
     os.makedirs(output_dir, exist_ok=True)
     paths = []
-    for record in tqdm(choose_records(config, inputs=inputs, images=images), "Drawing", unit="image", disable=None):
+    for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
         features, strides = {}, {}
         for title, (model, mapper) in models.items():
             image = mapper(record)["image"]
@@ -81,7 +80,7 @@ def draw_features(
         path = _path(output_dir, record, quantity)
         draw_heatmaps(path, _rgb(image, mapper), rows, label=label, signed=quantity == "correlation")
         numbers = {row: {title: _summary(m.values) for title, m in maps.items()} for row, maps in rows.items()}
-        write_json(f"{path}.json", {"image": record["file_name"], quantity: numbers})
+        write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], quantity: numbers})
         paths.append(path)
     return paths
 
@@ -210,7 +209,7 @@ def draw_attention(
             level: {"positions": positions[level], "weights": row["teacher positions"].values.tolist()}
             for level, row in rows.items()
         }
-        write_json(f"{path}.json", {"image": record["file_name"], "attention": numbers})
+        write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "attention": numbers})
         paths.append(path)
     return paths
 

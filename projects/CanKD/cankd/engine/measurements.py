@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from cankd.modeling import Distiller, record_features
+from detectron2.export import TracingAdapter
 from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
+from fvcore.nn import ActivationCountAnalysis, parameter_count
 from fvcore.nn.jit_handles import get_shape
 from torch import Tensor, nn
 
-__all__ = ["compare_gradients", "count_flops", "measure_step"]
+__all__ = ["compare_gradients", "count_by_part", "count_flops", "measure_step"]
 
 LOSS_SCALE = 2.0**12  # keeps small gradients above zero in float16, and changes neither ratio nor cosine
 
@@ -91,7 +93,6 @@ def compare_gradients(losses: Mapping[str, Tensor], features: Mapping[str, Tenso
     return compared
 
 
-@torch.no_grad()
 def count_flops(model: nn.Module, *inputs) -> int:
     """Counts the multiply-add operations of a model in evaluation mode by fvcore, which leaves out element-wise ones.
 
@@ -99,13 +100,33 @@ def count_flops(model: nn.Module, *inputs) -> int:
         model: comes back in the mode that it was in.
         inputs: of its forward pass.
     """
+    return count_by_part(model, *inputs)["total"]["flops"]
+
+
+@torch.no_grad()
+def count_by_part(model: nn.Module, *inputs) -> dict[str, dict[str, int]]:
+    """Counts, by fvcore, what the parts of a model have and do in evaluation mode.
+
+    Args:
+        model: comes back in the mode that it was in.
+        inputs: of its forward pass.
+
+    Returns:
+        Map from the name of each direct child, and "total", to "parameters", "flops" (multiply-adds; element-wise
+        operations do not count) and "activations" (elements that convolutions and matrix products put out).
+    """
     training = model.training
+    traced = TracingAdapter(model.eval(), inputs, allow_non_tensor=True)
+    flops, activations = FlopCountAnalysis(model, inputs), ActivationCountAnalysis(traced, traced.flattened_inputs)
+    flops.set_op_handle("torchvision::deform_conv2d", _deform_conv_flops)
+    for analysis in (flops, activations):
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     try:
-        analysis = FlopCountAnalysis(model.eval(), inputs)
-        analysis.set_op_handle("torchvision::deform_conv2d", _deform_conv_flops)
-        return int(analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).total())
+        counted = dict(parameters=parameter_count(traced), flops=flops.by_module(), activations=activations.by_module())
     finally:
         model.train(training)
+    parts = {**{name: f"model.{name}" for name, _ in model.named_children()}, "total": ""}
+    return {part: {key: int(counts.get(name, 0)) for key, counts in counted.items()} for part, name in parts.items()}
 
 
 def _deform_conv_flops(inputs, outputs):

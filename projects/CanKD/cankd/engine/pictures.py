@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import torch
+from cankd.evaluation import annotated_instances, match_greedily
 from cankd.visualization import draw_annotations, draw_detections, draw_segmentation, save_grid
 from detectron2.data.detection_utils import read_image
 from omegaconf import DictConfig
@@ -39,7 +40,14 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
 
 
 def draw_predictions(
-    config: DictConfig, path: str, *, baseline: str = "", inputs: Sequence[str] = (), images: int = 4
+    config: DictConfig,
+    path: str,
+    *,
+    baseline: str = "",
+    inputs: Sequence[str] = (),
+    images: int = 4,
+    score_threshold: float = 0.3,
+    only_differing: bool = False,
 ) -> None:
     """Draws what a config's models predict, side by side: the student (``train.init_checkpoint``) and its teacher.
 
@@ -49,16 +57,71 @@ def draw_predictions(
         baseline: checkpoint of the same student, trained alone, to draw beside it.
         inputs: image files, and folders of them; the first images of the test set if there are none.
         images: how many of the test set.
+        score_threshold: lowest score of a detection that is drawn.
+        only_differing: whether to draw those images of the whole test set on which student and distilled student
+            differ most: in objects that one of them finds, by class and IoU of 0.5, and the other does not.
 
     Raises:
         ValueError: if a checkpoint or an image is missing, or there is nothing to draw.
     """
-    records = choose_records(config, inputs=inputs, images=images)
-    draw_comparison(load_models(config, baseline=baseline), config.dataloader.test.dataset, records, path)
+    models = load_models(config, baseline=baseline)
+    if only_differing:
+        if inputs or not {"student", "distilled student"} <= set(models):
+            raise ValueError(
+                "images on which two students differ are chosen from the test set: give both, --baseline and "
+                "train.init_checkpoint, and no --input"
+            )
+        records = load_records(config.dataloader.test.dataset)
+        records = rank_by_difference(models["student"], models["distilled student"], records, score_threshold)[:images]
+        if not records:
+            raise ValueError("the two students find the same objects in every image of the test set")
+    else:
+        records = choose_records(config, inputs=inputs, images=images)
+    draw_comparison(models, config.dataloader.test.dataset, records, path, score_threshold=score_threshold)
 
 
 @torch.no_grad()
-def draw_comparison(models: Mapping[str, LoadedModel], dataset: DictConfig, records: Sequence[dict], path: str) -> None:
+def rank_by_difference(
+    one: LoadedModel, other: LoadedModel, records: Sequence[dict], score_threshold: float
+) -> list[dict]:
+    """Returns the records on which two detectors differ, those with the most objects that only one finds first.
+
+    Args:
+        one, other: the detectors.
+        records: with annotations, in Detectron2's format.
+        score_threshold: lowest score of a detection that counts.
+
+    Raises:
+        ValueError: if the models detect nothing.
+    """
+    differences = []
+    for record in tqdm(records, "Looking for differences", unit="image", leave=False, disable=None):
+        found = [_found_objects(model([mapper(record)])[0], record, score_threshold) for model, mapper in (one, other)]
+        differences.append(len(found[0] ^ found[1]))
+    order = sorted(range(len(records)), key=lambda i: -differences[i])
+    return [records[i] for i in order if differences[i]]
+
+
+def _found_objects(output, record, score_threshold):
+    """Returns the indices of the annotated objects that a model finds."""
+    if "instances" not in output:
+        raise ValueError("only detectors can be told apart by the objects that they find")
+    found = output["instances"].to("cpu")
+    found = found[found.scores >= score_threshold]
+    found = found[found.scores.argsort(descending=True)]
+    true = annotated_instances(record.get("annotations", ()), found.image_size)
+    return set(match_greedily(found, true, iou_threshold=0.5, by_class=True).tolist()) - {-1}
+
+
+@torch.no_grad()
+def draw_comparison(
+    models: Mapping[str, LoadedModel],
+    dataset: DictConfig,
+    records: Sequence[dict],
+    path: str,
+    *,
+    score_threshold: float = 0.3,
+) -> None:
     """Draws what several models make of images, and the ground truth where there is one, side by side.
 
     Args:
@@ -66,6 +129,7 @@ def draw_comparison(models: Mapping[str, LoadedModel], dataset: DictConfig, reco
         dataset: lazy call with ``names``, as ``dataloader.test.dataset``.
         records: the images, in Detectron2's format.
         path: PNG file to write.
+        score_threshold: lowest score of a detection that is drawn.
     """
     metadata = metadata_of(dataset)
     has_masks = any(hasattr(model, "sem_seg_head") for model, _ in models.values())
@@ -80,7 +144,9 @@ def draw_comparison(models: Mapping[str, LoadedModel], dataset: DictConfig, reco
                 labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
                 columns[title].append(draw_segmentation(image, labels, metadata, scale=scale))
             else:
-                columns[title].append(draw_detections(image, output["instances"], metadata, scale=scale))
+                found = output["instances"]
+                picture = draw_detections(image, found, metadata, score_threshold=score_threshold, scale=scale)
+                columns[title].append(picture)
         if has_masks and "sem_seg_file_name" in record:
             labels = read_image(record["sem_seg_file_name"]).squeeze()
             columns["ground truth"].append(draw_segmentation(image, labels, metadata, scale=scale))

@@ -1,9 +1,9 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import torch
-from detectron2.structures import Boxes, BoxMode, pairwise_iou
-from torch import Tensor
+from detectron2.structures import Instances
+
+from .matching import match_greedily
 
 __all__ = ["ConfusionMatrix"]
 
@@ -38,46 +38,23 @@ class ConfusionMatrix:
         self.score_threshold = score_threshold
         self.counts = np.zeros((len(self.class_names), len(self.class_names)), dtype=int)
 
-    def add(self, boxes: Tensor, scores: Tensor, classes: Tensor, true_boxes: Tensor, true_classes: Tensor) -> None:
+    def add(self, found: Instances, true: Instances) -> None:
         """Counts one image.
 
         Args:
-            boxes, scores, classes: of the detections, ``(D, 4)`` as x0, y0, x1, y1, ``(D,)`` and ``(D,)``.
-            true_boxes, true_classes: of the objects, ``(T, 4)`` and ``(T,)``.
+            found: detections, with ``pred_boxes``, ``scores`` and ``pred_classes``.
+            true: objects, with ``gt_boxes`` and ``gt_classes``.
         """
-        order = scores.argsort(descending=True, stable=True)
-        order = order[scores[order] >= self.score_threshold]
-        overlaps = pairwise_iou(Boxes(boxes[order]), Boxes(true_boxes))  # (D, T)
-        free = torch.ones(len(true_boxes), dtype=torch.bool)
+        found = found[found.scores >= self.score_threshold]
+        found = found[found.scores.argsort(descending=True, stable=True)]
         background = len(self.class_names) - 1
-        for overlap, found in zip(overlaps, classes[order].tolist()):
-            overlap = overlap.where(free, -1.0)
-            best = int(overlap.argmax()) if len(overlap) else None
-            if best is not None and overlap[best] >= self.iou_threshold:
-                free[best] = False
-                self.counts[int(true_classes[best]), found] += 1
-            else:
-                self.counts[background, found] += 1
-        for missed in true_classes[free].tolist():
-            self.counts[missed, background] += 1
-
-    def add_annotated(self, instances, annotations: Iterable[dict]) -> None:
-        """Counts a detector's output for one image.
-
-        Args:
-            instances: Detectron2's, with ``pred_boxes``, ``scores`` and ``pred_classes``.
-            annotations: in Detectron2's format; crowds are left out.
-        """
-        annotations = [a for a in annotations if not a.get("iscrowd", 0)]
-        boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
-        found = instances.to("cpu")
-        self.add(
-            found.pred_boxes.tensor,
-            found.scores,
-            found.pred_classes,
-            torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float),
-            torch.tensor([a["category_id"] for a in annotations], dtype=torch.long),
-        )
+        missed = set(range(len(true)))
+        matches = match_greedily(found, true, iou_threshold=self.iou_threshold)
+        for predicted, match in zip(found.pred_classes.tolist(), matches.tolist()):
+            missed.discard(match)
+            self.counts[background if match < 0 else int(true.gt_classes[match]), predicted] += 1
+        for i in missed:
+            self.counts[int(true.gt_classes[i]), background] += 1
 
     def percentages(self) -> np.ndarray:
         """Returns the counts as per cent of each row, ``(classes + 1, classes + 1)``; NaN in rows without counts."""

@@ -1,0 +1,91 @@
+import copy
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+
+import torch
+from cankd.modeling import Distiller
+from detectron2.config import instantiate
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
+from tabulate import tabulate
+from torch import nn
+
+from .measurements import count_by_part
+from .training import build_model
+
+__all__ = ["cost_table", "count_config_costs", "count_costs"]
+
+
+def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts what a model, or each model of a distiller, has and does for one image, by part.
+
+    Args:
+        model: a distiller or a plain model; comes back in the mode that it was in.
+        image: as Detectron2's data loaders give it; with annotations for a distiller, whose head needs a training step.
+
+    Returns:
+        Map from "student", "teacher", "teacher, distilled levels" and "head" of a distiller, or "model", to what
+        :func:`count_by_part` gives. The head has no entry where nothing is distilled.
+    """
+    if not isinstance(model, Distiller):
+        return {"model": count_by_part(model, [image])}
+    inputs, training = [], model.training
+    handle = model.head.register_forward_hook(lambda module, arguments, outputs: inputs.extend(arguments))
+    with EventStorage(), torch.no_grad():
+        model.train()(2 * [image])  # a norm may need two values
+    model.train(training)
+    handle.remove()
+    costs = {
+        "student": count_by_part(model.student, [image]),
+        "teacher": count_by_part(model.teacher.model, [image]),
+    }
+    if inputs:
+        inputs = [{level: feature[:1] for level, feature in features.items()} for features in inputs]
+        levels = [pair.teacher for pair in model.pairs]
+        costs["teacher, distilled levels"] = count_by_part(model.teacher, [image], levels, model.input_format)
+        costs["head"] = count_by_part(model.head, *inputs)
+    return costs
+
+
+def count_config_costs(config: DictConfig, height: int, width: int) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts the costs of a config's models for one blank image; no weights are read.
+
+    Args:
+        config: of a distiller or of a plain model.
+        height, width: of the image, in pixels.
+
+    Returns:
+        See :func:`count_costs`.
+    """
+    config = copy.deepcopy(config)
+    with tempfile.TemporaryDirectory() as scratch:
+        if "teacher" in config.model:
+            weights = os.path.join(scratch, "teacher.pth")
+            torch.save({"model": instantiate(config.model.teacher.model).state_dict()}, weights)
+            config.model.teacher.weights = weights
+        model = build_model(config)
+    instances = Instances((height, width))
+    instances.gt_boxes = Boxes([[0.25 * width, 0.25 * height, 0.5 * width, 0.5 * height]])
+    instances.gt_classes = torch.zeros(1, dtype=torch.long)
+    image, labels = torch.zeros(3, height, width, dtype=torch.uint8), torch.zeros(height, width, dtype=torch.long)
+    record = {"image": image, "height": height, "width": width, "instances": instances, "sem_seg": labels}
+    return count_costs(model, record)
+
+
+def cost_table(costs: Mapping[str, Mapping[str, Mapping[str, int]]], *, parts: Sequence[str] | None = None) -> str:
+    """Makes a Markdown table.
+
+    Args:
+        costs: as :func:`count_costs` gives them.
+        parts: which to show; all that are not nothing if not given.
+    """
+    rows = []
+    for model, by_part in costs.items():
+        for part, counted in by_part.items():
+            if part in parts if parts else any(counted.values()):
+                values = counted["parameters"] / 1e6, counted["flops"] / 1e9, counted["activations"] / 1e6
+                rows.append([model, part, *(f"{value:.2f}" for value in values)])
+    headers = ["model", "part", "parameters (M)", "FLOPs (G)", "activations (M)"]
+    return tabulate(rows, headers, "pipe", colalign=("left", "left", "right", "right", "right"), disable_numparse=True)

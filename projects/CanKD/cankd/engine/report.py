@@ -1,0 +1,184 @@
+"""One page about training runs."""
+
+import base64
+import fnmatch
+import os
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jinja2
+import markdown
+from tabulate import tabulate
+
+from .curve_pictures import plot_runs
+from .files import replace_file
+from .run_metrics import read_curves
+
+__all__ = ["make_report"]
+
+# Section of a picture by its file's name, the first that fits.
+_PICTURES = {
+    "Detections and segmentations": ("*detections*.png", "*predictions*.png"),
+    "Confusion matrices": ("*confusion*.png",),
+    "Features": ("*_feature.png", "*_difference.png", "*_correlation.png"),
+    "Attention": ("*_attention.png",),
+    "Robustness to corruptions": ("robustness*.png",),
+    "Other pictures": ("*.png",),
+}
+_TASKS = {"bbox": "Boxes", "segm": "Masks", "sem_seg": "Semantic segmentation"}
+_METRICS = {
+    "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    "sem_seg": ("mIoU", "fwIoU", "mACC", "pACC"),
+}
+
+
+class _Picture(NamedTuple):
+    caption: str
+    data: str  # URI
+
+
+class _Section(NamedTuple):
+    title: str
+    html: str = ""
+    pictures: Sequence[_Picture] = ()
+    texts: Sequence[tuple[str, str]] = ()
+
+
+def make_report(
+    runs: Sequence[tuple[str, str]],
+    output_dir: str,
+    *,
+    include: Sequence[str] = (),
+    teacher: float | None = None,
+    title: str = "CanKD: report",
+) -> str:
+    """Gathers what there is about training runs into one HTML page that needs no network and no other file.
+
+    Args:
+        runs: names and output directories. Several runs of one name are seeds of one method: they share a row, with
+            mean and standard deviation. Pictures and tables that the tools wrote into these directories are taken in.
+        output_dir: gets ``report.html``, and ``curves.png`` with its numbers.
+        include: more directories to take pictures and tables from.
+        teacher: its AP or mIoU, drawn as a line beside the curves.
+        title: of the page.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ValueError: if a run has no metrics, or the page cannot be written.
+    """
+    curves = [(name, read_curves(path)) for name, path in runs]
+    folders = list(dict.fromkeys([*(path for _, path in runs), *include]))
+    if missing := [folder for folder in folders if not os.path.isdir(folder)]:
+        raise ValueError(f"there is no directory {', '.join(missing)}")
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        curve_file = os.path.join(output_dir, "curves.png")
+        plot_runs(
+            dict(zip(_unique([name for name, _ in runs]), (path for _, path in runs))), curve_file, teacher=teacher
+        )
+        sections = [
+            _Section("Results", "".join(_result_tables(curves))),
+            _Section("Training curves", pictures=[_embed(curve_file, "curves")]),
+            *_picture_sections(folders, skip=os.path.realpath(curve_file)),
+            _Section("Configs", texts=_configs(runs)),
+        ]
+        page = _render(title, [section for section in sections if section.html or section.pictures or section.texts])
+        path = os.path.join(output_dir, "report.html")
+        with replace_file(path, "w") as f:
+            f.write(page)
+    except OSError as error:
+        raise ValueError(f"the report cannot be made: {error.filename}: {error.strerror}") from error
+    return path
+
+
+def _render(title, sections):
+    folder = jinja2.FileSystemLoader(os.path.dirname(__file__))
+    environment = jinja2.Environment(loader=folder, autoescape=True)
+    return environment.get_template("report.html").render(title=title, sections=sections)
+
+
+def _result_tables(curves):
+    """Yields a heading and a table for each task."""
+    for task, heading in _TASKS.items():
+        groups = {}
+        for name, of_run in curves:
+            last = {m: list(of_run[f"{task}/{m}"].values())[-1] for m in _METRICS[task] if of_run.get(f"{task}/{m}")}
+            if last:
+                groups.setdefault(name, []).append(last)
+        if groups:
+            metrics = [m for m in _METRICS[task] if any(m in run for seeds in groups.values() for run in seeds)]
+            rows = [
+                [name, len(seeds), *(_spread([s[m] for s in seeds if m in s]) for m in metrics)]
+                for name, seeds in groups.items()
+            ]
+            yield f"<h3>{heading}</h3>{_table(rows, ['', 'runs', *metrics])}"
+
+
+def _spread(values):
+    values = [value for value in values if value == value]  # a metric may be undefined
+    if not values:
+        return "–"
+    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def _table(rows, headers):
+    return f'<div class="scroll">{tabulate(rows, headers, "html", disable_numparse=True)}</div>'
+
+
+def _picture_sections(folders, skip):
+    found, seen = {title: ([], []) for title in _PICTURES}, {skip}
+    for path, caption in _files(folders):
+        if os.path.realpath(path) in seen:
+            continue
+        seen.add(os.path.realpath(path))
+        name = os.path.basename(path)
+        if name == "robustness.md":
+            found["Robustness to corruptions"][0].append(_read_markdown(path))
+        for title, patterns in _PICTURES.items():
+            if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
+                found[title][1].append(_embed(path, caption))
+                break
+    for title, (texts, pictures) in found.items():
+        yield _Section(title, "".join(texts), pictures)
+
+
+def _files(folders):
+    """Yields the path of each file below some folders, and what to call it."""
+    for folder in folders:
+        above = os.path.dirname(os.path.normpath(folder))
+        for place, subfolders, names in os.walk(folder):
+            subfolders.sort()
+            for name in sorted(names):
+                path = os.path.join(place, name)
+                yield path, os.path.relpath(path, above)
+
+
+def _read_markdown(path):
+    with open(path) as f:
+        lines = [f"#{line}" if line.startswith("##") else line for line in f if not line.startswith(("# ", "![]"))]
+    html = markdown.markdown("".join(lines), extensions=["tables"])
+    return html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+
+
+def _embed(path, caption):
+    with open(path, "rb") as f:
+        return _Picture(caption, f"data:image/png;base64,{base64.b64encode(f.read()).decode()}")
+
+
+def _configs(runs):
+    texts = []
+    for name, (_, folder) in zip(_unique([name for name, _ in runs]), runs):
+        path = os.path.join(folder, "config.yaml")
+        if os.path.isfile(path):
+            with open(path) as f:
+                texts.append((f"{name}: {path}", f.read()))
+    return texts
+
+
+def _unique(names):
+    """Numbers names that stand more than once."""
+    return [f"{name} ({names[:i].count(name) + 1})" if names.count(name) > 1 else name for i, name in enumerate(names)]

@@ -1,0 +1,49 @@
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
+from torch import Tensor
+
+__all__ = ["annotated_instances", "match_greedily"]
+
+
+def match_greedily(found: Instances, true: Instances, *, iou_threshold: float, by_class: bool = False) -> Tensor:
+    """Matches detections and objects of one image one to one.
+
+    In the order of their scores, each detection takes the free object that it overlaps most, if the IoU reaches the
+    threshold.
+
+    Args:
+        found: detections, in descending order of score, with ``pred_boxes`` and ``pred_classes``.
+        true: objects, with ``gt_boxes`` and ``gt_classes``.
+        iou_threshold: lowest IoU of a match, above 0.
+        by_class: whether the two have to be of one class.
+
+    Returns:
+        For each detection the index of its object, or -1, ``(len(found),)``.
+    """
+    overlaps = pairwise_iou(found.pred_boxes, true.gt_boxes)  # (found, true)
+    if by_class:
+        overlaps[found.pred_classes[:, None] != true.gt_classes] = 0
+    matches = torch.full((len(found),), -1)
+    for i, overlap in enumerate(overlaps):
+        if len(overlap) and overlap.max() >= iou_threshold:
+            matches[i] = overlap.argmax()
+            overlaps[:, matches[i]] = 0
+    return matches
+
+
+def annotated_instances(annotations: Sequence[dict], image_size: tuple[int, int]) -> Instances:
+    """Returns the annotated objects of an image, without crowds.
+
+    Args:
+        annotations: in Detectron2's format.
+        image_size: height and width of the image, in pixels.
+    """
+    annotations = [a for a in annotations if not a.get("iscrowd", 0)]
+    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+    true = Instances(image_size)
+    true.gt_boxes = Boxes(torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float))
+    true.gt_classes = torch.tensor([a["category_id"] for a in annotations], dtype=torch.long)
+    return true

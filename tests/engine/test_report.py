@@ -1,0 +1,90 @@
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from cankd.data import Cell
+from cankd.engine import compare_robustness, make_report
+
+
+def write_run(folder, seed=0, **last):
+    """Writes what a run of two evaluations leaves."""
+    folder.mkdir()
+    lines = [{"iteration": i, "total_loss": 2.0 - 0.1 * i, "loss_cankd_p3": 1.0} for i in range(10)]
+    lines.append({"iteration": 10, "bbox/AP": 20.0 + seed, "bbox/APl": float("nan"), **last})
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "config.yaml").write_text(f"seed: {seed}  # <b>&\n")
+    return str(folder)
+
+
+@pytest.fixture
+def page(tmp_path):
+    """A report of three runs with a picture of each kind, one of them wide, and a table wider than a phone."""
+    runs = [("alone", write_run(tmp_path / f"alone_{seed}", seed)) for seed in (0, 2)]
+    runs.append(("cankd", write_run(tmp_path / "cankd", 5, **{f"bbox/AP{size}": 1.0 for size in (50, 75)})))
+    for name, shape in (("detections", (300, 2400, 3)), ("a_feature", (50, 40, 3)), ("confusion", (60, 60, 3))):
+        cv2.imwrite(str(tmp_path / "cankd" / f"{name}.png"), np.full(shape, 200, np.uint8))
+    extra = tmp_path / "extra"
+    results = {"bbox": {"AP": 10.0, "AP50": 20.0, "AP75": 5.0}}
+    compare_robustness({"cankd": {Cell("clean", 0): results, Cell("fog", 1): results}}, str(extra))
+    return make_report(runs, str(tmp_path / "report"), include=[str(extra)], teacher=60.0)
+
+
+def test_one_page_gathers_everything(page):
+    with open(page) as f:
+        text = f.read()
+    assert "21.0 ± 1.4</td>" in text  # 20 and 22
+    assert "25.0 " in text and "– " in text
+    for heading in ("Results", "Training curves", "Detections and segmentations", "Confusion matrices", "Features"):
+        assert f">{heading}</h2>" in text
+    assert "rPC</th>" in text and "mPC is not the benchmark" in text
+    assert "seed: 5  # &lt;b&gt;&amp;" in text
+    assert text.count("<figure>") == 5 and "http" not in text and "Attention</h2>" not in text
+    assert not [name for name in os.listdir(os.path.dirname(page)) if "unfinished" in name]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_page_works_in_a_browser(page, width):
+    playwright = pytest.importorskip("playwright.sync_api", reason="the report is opened by Playwright")
+    chromium = shutil.which("chromium")
+    if not chromium:
+        pytest.skip("Chromium is not installed: apt-get install chromium")
+    with playwright.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        view = browser.new_page(viewport={"width": width, "height": 700}, offline=True)
+        complaints = []
+        view.on("console", lambda message: complaints.append(message.text))
+        view.on("pageerror", lambda error: complaints.append(str(error)))
+        view.goto(f"file://{page}")
+        assert view.evaluate("[...document.querySelectorAll('figure img')].every(i => i.complete && i.naturalWidth)")
+        assert view.evaluate("document.documentElement.scrollWidth") <= width
+        assert view.locator("nav a").count() == view.locator("h2").count() == 7
+        dialog = view.locator("dialog")
+        button = view.locator("figure button").nth(1)
+        for key in ("Escape", "Enter"):
+            button.focus()
+            view.keyboard.press("Enter")
+            assert dialog.is_visible()
+            assert dialog.locator("img").evaluate("image => image.naturalWidth") == 2400
+            view.keyboard.press(key)
+            assert not dialog.is_visible()
+        button.click()
+        assert dialog.is_visible()
+        view.mouse.click(3, 3)
+        assert not dialog.is_visible()
+        browser.close()
+    assert complaints == []
+
+
+def test_what_cannot_be_reported_is_named(tmp_path):
+    run = write_run(tmp_path / "run")
+    with pytest.raises(ValueError, match="absent/metrics.json cannot be read|absent cannot be read"):
+        make_report([("a", str(tmp_path / "absent"))], str(tmp_path / "report"))
+    with pytest.raises(ValueError, match="there is no directory .*nowhere"):
+        make_report([("a", run)], str(tmp_path / "report"), include=[str(tmp_path / "nowhere")])
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="the report cannot be made: .*file"):
+        make_report([("a", run)], str(tmp_path / "file"))
+    assert not (tmp_path / "report").exists()

@@ -1,0 +1,66 @@
+import json
+
+import cv2
+import pytest
+from cankd.engine import plot_runs, read_curves
+
+
+def write(path, lines, tail=""):
+    path.mkdir(exist_ok=True)
+    (path / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines) + tail)
+    return str(path)
+
+
+def run(path, **options):
+    lines = [
+        {
+            "iteration": i,
+            "total_loss": 5.0 - i,
+            "loss_cankd_p3": 2.0,
+            "loss_cankd_p4": 1.0,
+            "[metric]correlation_p3": 0.1,
+        }
+        for i in range(3)
+    ]
+    return write(path, [*lines, {"iteration": 3, "bbox/AP": 12.0, "bbox/APl": float("nan")}], **options)
+
+
+def test_a_resumed_run_does_not_jump_back(tmp_path):
+    values = [(0, 9), (10, 8), (20, 7), (15, 6), (25, 5)]  # resumed after iteration 10
+    path = write(tmp_path / "run", [{"iteration": i, "total_loss": value} for i, value in values])
+    assert read_curves(path)["total_loss"] == {0: 9, 10: 8, 15: 6, 25: 5}
+
+
+def test_a_torn_last_line_is_left_out(tmp_path):
+    path = run(tmp_path / "run", tail='{"iteration": 4, "total_l')
+    assert list(read_curves(path)["total_loss"]) == [0, 1, 2]
+
+
+def test_what_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(ValueError, match="absent cannot be read .No such file.*give the output directory"):
+        read_curves(str(tmp_path / "absent"))
+    with pytest.raises(ValueError, match="metrics.json holds no metrics yet"):
+        read_curves(write(tmp_path / "new", []))
+    (tmp_path / "new" / "metrics.json").write_text('nonsense\n{"iteration": 1, "total_loss": 1}\n')
+    with pytest.raises(ValueError, match="line 1, is not a line of metrics"):
+        read_curves(str(tmp_path / "new"))
+
+
+def test_plots_metric_losses_and_levels(tmp_path):
+    runs = {"one": run(tmp_path / "a"), "other": write(tmp_path / "b", [{"iteration": 0, "total_loss": 1.0}])}
+    plot_runs(runs, str(tmp_path / "curves.png"), teacher=50.0)
+    assert cv2.imread(str(tmp_path / "curves.png")).shape[1] > 900
+    numbers = json.loads((tmp_path / "curves.json").read_text())
+    assert numbers["curves"] == {
+        "bbox/AP": {"one": {"3": 12}},
+        "task loss": {"one": {"0": 2, "1": 1, "2": 0}, "other": {"0": 1}},  # without the distillation's 3
+        "distillation loss, p3": {"one": {"0": 2, "1": 2, "2": 2}},
+        "distillation loss, p4": {"one": {"0": 1, "1": 1, "2": 1}},
+        "correlation, p3": {"one": {"0": 0.1, "1": 0.1, "2": 0.1}},
+    }
+
+
+def test_an_absent_metric_lists_the_present(tmp_path):
+    with pytest.raises(ValueError, match="no run has the metric 'segm/AP'; found are bbox/AP, bbox/APl"):
+        plot_runs({"one": run(tmp_path / "a")}, str(tmp_path / "curves.png"), metric="segm/AP")
+    assert not (tmp_path / "curves.png").exists()

@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Parameters, FLOPs and activations of a config's models by part: student, teacher and distillation head, by fvcore.
+
+FLOPs are multiply-adds, without element-wise operations. "teacher, distilled levels" is what a training step computes.
+
+Examples:
+    tools/analyze_model.py --config-file configs/COCO-Detection/retinanet_R50_from_R101.py --size 800x1344
+    tools/analyze_model.py --config-file configs/Cityscapes-SemanticSegmentation/pspnet_R18.py --size 512x1024 --json
+"""
+
+import argparse
+import json
+import re
+
+from cankd.engine import cost_table, count_config_costs, load_config, report_mistakes
+
+
+@report_mistakes()
+def main(args):
+    config = load_config(args.config_file, args.opts)
+    config.train.device = "cpu"  # counting takes no time
+    costs = count_config_costs(config, *args.size)
+    print(
+        json.dumps(costs, indent=2)
+        if args.json
+        else f"{cost_table(costs)}\n\nfor an image of {'×'.join(map(str, args.size))}"
+    )
+
+
+def size(text):
+    if not re.fullmatch(r"\d+x\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 800x1344")
+    return tuple(map(int, text.split("x")))
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
+    parser.add_argument("--size", type=size, default="800x1344", metavar="HEIGHTxWIDTH", help="of the image, in pixels")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main(parse_arguments())

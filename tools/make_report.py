@@ -1,0 +1,39 @@
+#!/usr/bin/env python
+"""Gathers all that there is about training runs into one HTML page: tables, curves, pictures, robustness, configs.
+
+Runs of the same name are seeds of one method. Pictures that the other tools wrote into the runs' directories, or into
+those of --include, are taken in.
+
+Example:
+    tools/make_report.py alone=output/alone_0 alone=output/alone_1 cankd=output/cankd_0 cankd=output/cankd_1 \\
+        --include output/confusion output/features --teacher 64.1 --output output/report
+"""
+
+import argparse
+import os
+
+from cankd.engine import make_report, report_mistakes
+
+
+@report_mistakes()
+def main(args):
+    print(make_report(args.runs, args.output, include=args.include, teacher=args.teacher, title=args.title))
+
+
+def run(text):
+    name, separator, path = text.partition("=")
+    return (name, path) if separator else (os.path.basename(os.path.normpath(text)), text)
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=run, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings")
+    parser.add_argument("--include", nargs="+", default=[], metavar="DIR", help="more directories with pictures")
+    parser.add_argument("--teacher", type=float, metavar="VALUE", help="its AP or mIoU, drawn as a line")
+    parser.add_argument("--title", default="CanKD: report")
+    parser.add_argument("--output", default="output/report", metavar="DIR")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    main(parse_arguments())

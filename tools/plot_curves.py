@@ -1,0 +1,40 @@
+#!/usr/bin/env python
+"""Plots training runs together: AP or mIoU, losses, distillation losses and correlations by level (supplement, fig. 3).
+
+Examples:
+    tools/plot_curves.py alone=output/alone cankd=output/cankd --teacher 64.1
+    tools/plot_curves.py output/cankd --metric bbox/AP50 --output ap50.png
+"""
+
+import argparse
+import os
+
+from cankd.engine import plot_runs, report_mistakes
+
+
+@report_mistakes()
+def main(args):
+    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
+    plot_runs(dict(args.runs), args.output, teacher=args.teacher, metric=args.metric)
+    print(f"{args.output}, .json")
+
+
+def run(text):
+    name, separator, path = text.partition("=")
+    return (name, path) if separator else (os.path.basename(os.path.normpath(text)), text)
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=run, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings")
+    parser.add_argument("--teacher", type=float, metavar="VALUE", help="its metric, drawn as a line")
+    parser.add_argument("--metric", default="", help="instead of bbox/AP, segm/AP or sem_seg/mIoU")
+    parser.add_argument("--output", default="output/curves.png", metavar="PNG")
+    args = parser.parse_args(argv)
+    if len(dict(args.runs)) < len(args.runs):
+        parser.error("two runs have the same name: give names as NAME=RUN")
+    return args
+
+
+if __name__ == "__main__":
+    main(parse_arguments())
