@@ -3,10 +3,13 @@ import json
 import cv2
 import numpy as np
 import pytest
-from cankd.engine import draw_data
+import torch
+from cankd.engine import draw_data, draw_predictions, pictures
 from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
+from detectron2.structures import Boxes, BoxMode, Instances
 
 
 @pytest.fixture
@@ -35,3 +38,37 @@ def test_draws_any_registered_data_set(plain_dataset, tmp_path):
     quarters = [picture[:300, :450], picture[:300, 450:], picture[300:, :450], picture[300:, 450:]]
     drawn = [(np.abs(quarter.astype(int) - 90).max(2) > 60).mean() for quarter in quarters]
     assert all(0.01 < share < 0.6 for share in drawn[:3])
+
+
+def test_images_on_which_students_differ_come_first(quick_config, tmp_path, monkeypatch):
+    config = quick_config("DigitScenes/retinanet_R10_from_R18.py")
+    records = instantiate(config.dataloader.test.dataset)
+    names = [record["file_name"] for record in records]
+    found = {names[1]: ({0}, {0}), names[2]: ({0}, {1}), names[3]: (set(), {0}), names[4]: ({0, 1}, {2})}
+
+    def found_objects(output, record, score_threshold):
+        return found.get(record["file_name"], (set(), set()))[output]
+
+    monkeypatch.setattr(pictures, "_found_objects", found_objects)
+    models = [pictures.LoadedModel(lambda batch, i=i: [i], lambda record: record) for i in (0, 1)]
+    ranked = pictures.rank_by_difference(*models, records, 0.3)
+    assert [names.index(record["file_name"]) for record in ranked] == [4, 2, 3]
+
+
+def test_an_object_is_found_by_class_place_and_score():
+    found = Instances((50, 50))
+    found.pred_boxes = Boxes([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0], [0.0, 20.0, 10.0, 30.0]])
+    found.scores, found.pred_classes = torch.tensor([0.2, 0.9, 0.9]), torch.tensor([1, 2, 3])
+    boxes = [([0, 0, 10, 10], 1), ([20, 20, 10, 10], 2), ([0, 20, 10, 10], 4)]
+    annotations = [dict(bbox=box, category_id=c, bbox_mode=BoxMode.XYWH_ABS) for box, c in boxes]
+    output, record = {"instances": found}, {"annotations": annotations}
+    assert pictures._found_objects(output, record, 0.3) == {1}
+    assert pictures._found_objects(output, record, 0.1) == {0, 1}
+    with pytest.raises(ValueError, match="only detectors"):
+        pictures._found_objects({"sem_seg": None}, record, 0.3)
+
+
+def test_differences_need_two_students(quick_config, tmp_path):
+    config = quick_config("DigitScenes/retinanet_R10_from_R18.py")
+    with pytest.raises(ValueError, match="give both, --baseline and train.init_checkpoint, and no --input"):
+        draw_predictions(config, str(tmp_path / "a.png"), only_differing=True)

@@ -90,8 +90,9 @@ _REDUCED = {"mean": "mean over channels", "max": "largest channel", "norm": "L2 
 
 def _level_names(config, models: Mapping[str, nn.Module], levels):
     """Returns, for each model, a map from the level's name in the picture to its name in the model."""
-    head = config.model.get("head")
-    levels = list(levels or (head.levels if head else backbone_shapes(next(iter(models.values())), "model")))
+    if not levels:
+        is_distiller = "teacher" in config.model
+        levels = config.model.head.levels if is_distiller else backbone_shapes(next(iter(models.values())), "model")
     students = [title for title in models if title != "teacher"]
     names = {}
     for title in students:
@@ -217,7 +218,7 @@ def draw_attention(
 def _load_distiller(config):
     """Builds the distiller with student and head from a checkpoint of its run."""
     path = config.train.init_checkpoint
-    if "head" not in config.model:
+    if "teacher" not in config.model:
         raise ValueError("this config describes one model, and the attention is between a student and its teacher")
     if not path:
         raise ValueError("give a checkpoint of the distillation by train.init_checkpoint=FILE")

@@ -8,7 +8,9 @@ from cankd.modeling import load_all_weights
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
+from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
+from PIL import Image
 from torch import nn
 
 from .data_checks import load_records
@@ -72,17 +74,20 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
         images: how many of the test set.
 
     Raises:
-        ValueError: if a file is missing, or there is nothing to look at.
+        ValueError: if a file is missing, cut off or not of 8 bits a channel, or there is nothing to look at.
     """
     dataset = config.dataloader.test.dataset
     if inputs:
         metadata = metadata_of(dataset)
         if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
             load_records(dataset)  # which names the classes
-        return _list_images(inputs)
-    records = load_records(dataset)[:images]
+        records = _list_images(inputs)
+    else:
+        records = load_records(dataset)[:images]
     if not records:
         raise ValueError(f"there is nothing to look at: images is {images}")
+    for record in records:
+        _check_image(record["file_name"])
     return records
 
 
@@ -104,3 +109,14 @@ def _list_images(inputs):
     if not files:
         raise ValueError(f"there is no image ({', '.join(IMAGES)}) in {', '.join(inputs)}")
     return [{"file_name": file} for file in files]
+
+
+def _check_image(path):
+    try:
+        with Image.open(PathManager.get_local_path(path)) as image:
+            image.load()
+            mode = image.mode
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"{path} cannot be read as an image; it may be cut off ({error})") from error
+    if mode.startswith(("I", "F")):  # as of 16 bits: Detectron2 would read it, and clip it to white
+        raise ValueError(f"{path} has pixels of mode {mode}: models take 8 bits a channel, so convert it first")
