@@ -80,6 +80,7 @@ def draw_heatmaps(
     height, width = image.shape[:2]
     size = 2.6 * (1 + len(titles)) + 1, 2.6 * len(rows) * height / width + 0.4
     figure, axes = plt.subplots(len(rows), 1 + len(titles), figsize=size, squeeze=False, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12)  # inches: room for the row titles
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     for axis_row, (name, maps) in zip(axes, rows.items()):
         shown = np.concatenate([_visible(heat_map, height, width).ravel() for heat_map in maps.values()])
