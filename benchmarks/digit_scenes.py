@@ -26,7 +26,8 @@ HERE = pathlib.Path(__file__).parent
 SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
 # Task in metrics.json, and the metrics of the table, the headline first.
 BOXES = ("bbox", ("AP", "AP50", "AP75", "APs", "APm"))
-TASKS = {"retinanet": BOXES, "faster_rcnn": BOXES, "semantic_fpn": ("sem_seg", ("mIoU", "fwIoU", "mACC", "pACC"))}
+LABELS = ("sem_seg", ("mIoU", "fwIoU", "mACC", "pACC"))
+TASKS = {"retinanet": BOXES, "faster_rcnn": BOXES, "semantic_fpn": LABELS, "pspnet": LABELS}
 BASELINE = "student alone"
 # Title: (folder, config, overrides)
 METHODS = {
