@@ -26,6 +26,8 @@ Several GPUs and machines, and changed options:
 import argparse
 import os
 import re
+import shlex
+import sys
 
 from cankd.data import CORRUPTION_GROUPS, choose_cells
 from cankd.engine import (
@@ -58,7 +60,8 @@ def evaluate_on_corruptions(config, args):
     output_dir = os.path.join(config.train.output_dir, "robustness")
     grids = evaluate_robustness(config, models, choose_cells(args.corruptions, args.severities), output_dir)
     if grids:
-        print(compare_robustness(grids, output_dir))
+        command = shlex.join(["tools/lazyconfig_train_net.py", *sys.argv[1:]])
+        print(compare_robustness(grids, output_dir, command=command))
         print(f"Tables and curves: {output_dir}/robustness.*")
 
 
