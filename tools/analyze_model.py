@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Parameters, FLOPs and activations of a config's models by part: student, teacher and distillation head, by fvcore.
 
-FLOPs are multiply-adds, without element-wise operations. "teacher, distilled levels" is what a training step computes.
+FLOPs are multiply-adds, without element-wise operations. "teacher, distilled levels" is what of it
+a training step computes; its parameters are the whole teacher's.
 
 Examples:
     tools/analyze_model.py --config-file configs/COCO-Detection/retinanet_R50_from_R101.py --size 800x1344

@@ -9,30 +9,26 @@ Example:
 import argparse
 import shlex
 
-from cankd.engine import compare_robustness, read_grid, report_mistakes
+from cankd.engine import compare_robustness, named_path, read_grids, report_mistakes
 
 
 @report_mistakes()
 def main(args):
-    grids = {name: read_grid(folder) for name, folder in args.runs}
     runs = " ".join(shlex.quote(f"{name}={folder}") for name, folder in args.runs)
-    print(compare_robustness(grids, args.output, command=f"tools/compare_robustness.py {runs}"))
+    command = f"tools/compare_robustness.py {runs} --output {shlex.quote(args.output)}"
+    print(compare_robustness(read_grids(dict(args.runs)), args.output, command=command))
     print(f"Tables and curves: {args.output}/robustness.*")
-
-
-def run(text):
-    name, separator, folder = text.partition("=")
-    if not (name and separator and folder):
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=FOLDER")
-    return name, folder
 
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     help = "a model's results, OUTPUT_DIR/robustness/NAME as --coco-c of lazyconfig_train_net.py writes them"
-    parser.add_argument("runs", type=run, nargs="+", metavar="NAME=FOLDER", help=help)
+    parser.add_argument("runs", type=named_path, nargs="+", metavar="[NAME=]FOLDER", help=help)
     parser.add_argument("--output", default="output/robustness", help="where tables and curves go")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if len(dict(args.runs)) < len(args.runs):
+        parser.error("two models have the same name")
+    return args
 
 
 if __name__ == "__main__":

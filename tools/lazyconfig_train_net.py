@@ -15,7 +15,7 @@ Evaluate the student of a checkpoint, or the config's teacher:
 
 On corrupted images, COCO-C; finished cells of the grid are kept, and several models share each corrupted image:
     tools/lazyconfig_train_net.py --config-file C --eval-only --coco-c train.init_checkpoint=output/model_final.pth
-    tools/lazyconfig_train_net.py --config-file C --eval-only --coco-c --corruptions noise,fog --severities 0,3 \
+    tools/lazyconfig_train_net.py --config-file C --eval-only --coco-c --corruptions noise,fog --severities 0,3 \\
         --models alone=output/alone/model_final.pth cankd=output/cankd/model_final.pth teacher
 
 Several GPUs and machines, and changed options:
@@ -29,7 +29,7 @@ import re
 import shlex
 import sys
 
-from cankd.data import CORRUPTION_GROUPS, choose_cells
+from cankd.data import CORRUPTION_GROUPS, SEVERITIES, choose_cells
 from cankd.engine import (
     compare_robustness,
     evaluate,
@@ -57,8 +57,9 @@ def main(args):
 
 def evaluate_on_corruptions(config, args):
     models = dict(args.models or [(args.model, config.train.init_checkpoint)])
+    cells = choose_cells(args.corruptions or "benchmark", args.severities or SEVERITIES)
     output_dir = os.path.join(config.train.output_dir, "robustness")
-    grids = evaluate_robustness(config, models, choose_cells(args.corruptions, args.severities), output_dir)
+    grids = evaluate_robustness(config, models, cells, output_dir)
     if grids:
         command = shlex.join(["tools/lazyconfig_train_net.py", *sys.argv[1:]])
         print(compare_robustness(grids, output_dir, command=command))
@@ -72,6 +73,8 @@ def split_models(words):
     for name, checkpoint in models:
         if not re.fullmatch(r"[\w-]+", name) or (name == "teacher") == bool(checkpoint):
             raise ValueError(f"--models: {name!r} is neither NAME=CHECKPOINT (letters, digits, _ and -) nor 'teacher'")
+    if len(dict(models)) < len(models):
+        raise ValueError("--models: two models have the same name")
     return models, overrides
 
 
@@ -87,15 +90,18 @@ def parse_arguments(argv=None):
     group = parser.add_argument_group("evaluation on corrupted images")
     group.add_argument("--coco-c", action="store_true", help="with --eval-only: over corruptions and severities")
     choices = ", ".join(["benchmark", "all", *CORRUPTION_GROUPS])
-    group.add_argument("--corruptions", default="benchmark", help=f"{choices}, or names, separated by commas")
-    group.add_argument("--severities", type=severities, default="0,1,2,3,4,5", help="0 is the clean image")
+    group.add_argument("--corruptions", help=f"{choices}, or names, separated by commas; benchmark if not given")
+    group.add_argument(
+        "--severities", type=severities, help="0 (the clean image) to 5, separated by commas; all if not given"
+    )
     help = "instead of --model: checkpoints of the student, and the word 'teacher' for the config's teacher"
     group.add_argument("--models", nargs="+", metavar="NAME=CHECKPOINT", help=help)
     args = parser.parse_args(argv)
     if args.coco_c and not args.eval_only:
         parser.error("--coco-c evaluates: add --eval-only")
-    if args.models and not args.coco_c:
-        parser.error("--models belongs to --coco-c")
+    for option in ("corruptions", "severities", "models"):
+        if getattr(args, option) and not args.coco_c:
+            parser.error(f"--{option} belongs to --coco-c")
     try:
         args.models, overrides = split_models(args.models or ())
     except ValueError as error:

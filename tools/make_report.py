@@ -10,9 +10,8 @@ Example:
 """
 
 import argparse
-import os
 
-from cankd.engine import make_report, report_mistakes
+from cankd.engine import make_report, named_path, report_mistakes
 
 
 @report_mistakes()
@@ -20,14 +19,11 @@ def main(args):
     print(make_report(args.runs, args.output, include=args.include, teacher=args.teacher, title=args.title))
 
 
-def run(text):
-    name, separator, path = text.partition("=")
-    return (name, path) if separator else (os.path.basename(os.path.normpath(text)), text)
-
-
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=run, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings")
+    parser.add_argument(
+        "runs", type=named_path, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings"
+    )
     parser.add_argument("--include", nargs="+", default=[], metavar="DIR", help="more directories with pictures")
     parser.add_argument("--teacher", type=float, metavar="VALUE", help="its AP or mIoU, drawn as a line")
     parser.add_argument("--title", default="CanKD: report")

@@ -7,26 +7,21 @@ Examples:
 """
 
 import argparse
-import os
 
-from cankd.engine import plot_runs, report_mistakes
+from cankd.engine import named_path, plot_runs, report_mistakes
 
 
 @report_mistakes()
 def main(args):
-    os.makedirs(os.path.dirname(args.output) or ".", exist_ok=True)
     plot_runs(dict(args.runs), args.output, teacher=args.teacher, metric=args.metric)
     print(f"{args.output}, .json")
 
 
-def run(text):
-    name, separator, path = text.partition("=")
-    return (name, path) if separator else (os.path.basename(os.path.normpath(text)), text)
-
-
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=run, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings")
+    parser.add_argument(
+        "runs", type=named_path, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings"
+    )
     parser.add_argument("--teacher", type=float, metavar="VALUE", help="its metric, drawn as a line")
     parser.add_argument("--metric", default="", help="instead of bbox/AP, segm/AP or sem_seg/mIoU")
     parser.add_argument("--output", default="output/curves.png", metavar="PNG")

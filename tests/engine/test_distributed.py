@@ -2,6 +2,8 @@
 
 import json
 import multiprocessing.util
+import os
+import signal
 
 import pytest
 import torch
@@ -110,6 +112,17 @@ def test_what_fails_on_one_rank_alone_is_said(capfd):
         run_in_two_processes(fail_on_the_second_rank)
     assert exit.value.code == 1
     assert "[rank 1] ValueError: the student has no level 'p3'" in capfd.readouterr().err
+
+
+def kill_the_second_rank():
+    if comm.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    torch.distributed.barrier()
+
+
+def test_a_killed_process_is_mentioned():
+    with pytest.raises(SystemExit, match="process 1 terminated with signal SIGKILL"):
+        run_in_two_processes(kill_the_second_rank)
 
 
 class CompareRanks(HookBase):

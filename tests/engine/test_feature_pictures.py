@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cankd.engine import draw_attention, draw_features, feature_pictures, load_models
+from cankd.engine import attention_pictures, draw_attention, draw_features, feature_pictures, load_models
 from cankd.engine.checkpointing import DistillationCheckpointer
 from cankd.engine.training import build_model
 from detectron2.config import instantiate
@@ -41,7 +41,8 @@ def drawn(monkeypatch):
         calls.append((image, rows, options))
         original(path, image, rows, **options)
 
-    monkeypatch.setattr(feature_pictures, "draw_heatmaps", draw)
+    for module in (feature_pictures, attention_pictures):
+        monkeypatch.setattr(module, "draw_heatmaps", draw)
     return calls
 
 
@@ -127,3 +128,25 @@ def test_attention_that_cannot_be_drawn_is_explained(config, tmp_path):
     config.model = config.model.student
     with pytest.raises(ValueError, match="describes one model"):
         draw_attention(config, str(tmp_path), point=(20, 10))
+
+
+def test_images_of_one_name_keep_their_own_pictures(config, records, tmp_path):
+    paths = draw_features(load_models(config), config, [*records, *records], str(tmp_path / "out"), levels=["p5"])
+    assert [path.rpartition("/")[2] for path in paths] == ["000000_feature.png", "000000_2_feature.png"]
+
+
+def test_levels_of_other_strides(config, records, tmp_path, drawn):
+    """The student's P3 is resized to the teacher's P4, whose positions it draws on."""
+    config.model.levels = {"p3": "p4", "p4": "p4", "p5": "p5"}
+    draw_attention(config, str(tmp_path), point=(150, 60), levels=["p3"])
+    assert drawn[0][2]["marks"]["p3"] == [(152, 56)] and drawn[0][1]["p3"]["teacher positions"].stride == 32
+    draw_features(load_models(config), config, records, str(tmp_path), levels=["p3"])
+    assert [heat_map.stride for heat_map in drawn[1][1]["p3"].values()] == [8, 16]
+    with pytest.raises(ValueError, match="at level 'p3' the strides differ"):
+        draw_features(load_models(config), config, records, str(tmp_path), levels=["p3"], quantity="difference")
+
+
+def test_a_directory_that_cannot_be_written_is_named_first(config, records, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="the directory .*file cannot be written"):
+        draw_features(load_models(config), config, records, str(tmp_path / "file"))

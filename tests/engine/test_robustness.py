@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -6,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from cankd.data import Cell, choose_cells
-from cankd.engine import evaluate, evaluate_robustness, launch, load_config, read_grid, robustness
+from cankd.engine import evaluate, evaluate_robustness, launch, load_config, read_grids, robustness
 from cankd.engine.cell_store import CellStore
 from cankd.engine.robustness import corrupted_loader
 from detectron2.config import LazyConfig, instantiate
@@ -87,7 +88,7 @@ def test_two_processes_give_the_same_pixels_and_results(config, run, tmp_path, m
     assert not found[0].keys() & found[1].keys() and len(found[0]) == len(found[1])
     expected = {" ".join(map(str, key)): image for key, image in pixels(config, 0).items()}
     assert same(found[0] | found[1], expected)
-    one, two = run()["student"], read_grid(str(tmp_path / "two" / "student"))
+    one, two = run()["student"], read_grids({"two": str(tmp_path / "two" / "student")})["two"]
     assert one.keys() == two.keys()
     for cell in one:
         assert two[cell]["bbox"]["AP"] == pytest.approx(one[cell]["bbox"]["AP"]), cell
@@ -148,18 +149,55 @@ def test_a_changed_model_or_setting_starts_over(config, run, tmp_path):
     run()
     folder = tmp_path / "robustness" / "student"
     assert len(os.listdir(folder)) == len(CELLS)
-    first = json.loads((folder / "clean.json").read_text())["fingerprint"]
+    first = json.loads((folder / "clean.json").read_text())["fingerprints"]
     config.train.init_checkpoint = save_weights(instantiate(config.model.student), tmp_path / "other.pth")
     run(cells=CELLS[:1])  # the other cells are of the former model and go
     assert os.listdir(folder) == ["clean.json"]
-    second = json.loads((folder / "clean.json").read_text())["fingerprint"]
+    second = json.loads((folder / "clean.json").read_text())["fingerprints"]
     config.model.student.test_score_thresh = 0.2
     run(cells=CELLS[:1])
-    third = json.loads((folder / "clean.json").read_text())["fingerprint"]
+    third = json.loads((folder / "clean.json").read_text())["fingerprints"]
     config.dataloader.test.num_workers = 1  # changes nothing
     run(cells=CELLS[:1])
-    assert json.loads((folder / "clean.json").read_text())["fingerprint"] == third
-    assert len({first, second, third}) == 3
+    assert json.loads((folder / "clean.json").read_text())["fingerprints"] == third
+    assert first["data"] == second["data"] == third["data"]
+    assert len({first["model"], second["model"], third["model"]}) == 3
+
+
+def test_what_changes_the_images_changes_the_fingerprint(config, run, tmp_path):
+    """Also where the mapper only refers to another part of the config, as in the recipes for COCO."""
+    config.dataloader.test.mapper.image_format = "${...train.mapper.image_format}"
+    folder = tmp_path / "robustness" / "teacher"
+
+    def fingerprints():
+        run({"teacher": ""}, CELLS[:1])
+        return json.loads((folder / "clean.json").read_text())["fingerprints"]
+
+    first = fingerprints()
+    config.dataloader.train.mapper.image_format = "RGB"
+    second = fingerprints()
+    config.model.teacher.input_format = "RGB"
+    third = fingerprints()
+    assert first["data"] != second["data"] == third["data"]
+    assert first["model"] == second["model"] != third["model"]
+
+
+def test_several_evaluators_make_one(config, run):
+    cells = [Cell("clean", 0)]
+    expected = run(cells=cells)["student"]
+    evaluator = {**config.dataloader.evaluator}  # a list would lead its reference to the data set astray
+    config.dataloader.evaluator = [evaluator]
+    assert run(cells=cells)["student"] == expected
+
+
+def test_the_original_package_is_refused(run, monkeypatch):
+    def absent(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    with pytest.raises(ValueError, match="corruptions need imagecorruptions-imaug and numba"):
+        run()
+    assert run(cells=CELLS[:1])  # clean images need no package
 
 
 def test_segmentation(quick_config, tmp_path):
@@ -206,13 +244,29 @@ def test_configs_that_cannot_be_evaluated_are_refused(run, config):
         run()
 
 
-def test_results_of_two_models_in_one_folder_are_not_read(tmp_path):
-    for cell, fingerprint in (("fog", "a"), ("snow", "b")):
-        CellStore(str(tmp_path), fingerprint).save(Cell(cell, 1), {"bbox": {"AP": 1.0}})
+def test_results_that_do_not_belong_together_are_not_read(tmp_path):
+    for folder, cell, data, model in (
+        ("a", "fog", "x", "1"),
+        ("a", "snow", "x", "2"),
+        ("b", "fog", "x", "1"),
+        ("c", "fog", "y", "1"),
+    ):
+        CellStore(str(tmp_path / folder), data, model).save(Cell(cell, 1), {"bbox": {"AP": 1.0}})
+    a, b, c = (str(tmp_path / name) for name in "abc")
     with pytest.raises(ValueError, match="results of different models, data or settings"):
-        read_grid(str(tmp_path))
-    pathlib.Path(tmp_path / "snow_1.json").write_text("{")
+        read_grids({"a": a})
+    with pytest.raises(ValueError, match="b and c were evaluated on different test sets"):
+        read_grids({"b": b, "c": c})
+    pathlib.Path(a, "snow_1.json").write_text("{")
     with pytest.raises(ValueError, match="snow_1.json holds no results of a cell .*: remove it"):
-        read_grid(str(tmp_path))
+        read_grids({"a": a})
     with pytest.raises(ValueError, match="absent holds no results on corrupted images: give the folder of a model"):
-        read_grid(str(tmp_path / "absent"))
+        read_grids({"b": b, "d": str(tmp_path / "absent")})
+
+
+def test_cells_are_read_in_the_benchmarks_order(tmp_path):
+    store = CellStore(str(tmp_path), "x", "1")
+    cells = [Cell("clean", 0), Cell("gaussian_noise", 2), Cell("fog", 1), Cell("contrast", 1)]
+    for cell in reversed(cells):
+        store.save(cell, {})
+    assert list(read_grids({"a": str(tmp_path)})["a"]) == cells

@@ -52,7 +52,10 @@ def test_segmentation_has_its_own_metrics(tmp_path):
 def test_models_of_different_cells_or_tasks_are_not_compared(tmp_path):
     with pytest.raises(ValueError, match="a and b were not evaluated on the same .*: 2 and 1 cells, 1 of them in one"):
         compare_robustness({"a": grid([CLEAN, Cell("fog", 1)]), "b": grid([CLEAN])}, str(tmp_path))
-    with pytest.raises(ValueError, match="no task in common; found are bbox, sem_seg"):
+    with pytest.raises(
+        ValueError,
+        match="no metric in common that is known here; found are bbox/AP, bbox/AP50, bbox/AP75, sem_seg/fwIoU",
+    ):
         compare_robustness({"a": grid([CLEAN]), "b": grid([CLEAN], "sem_seg")}, str(tmp_path))
     assert not list(tmp_path.iterdir())
 
@@ -61,3 +64,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file/robustness.* cannot be written: "):
         compare_robustness({"a": grid([CLEAN])}, str(tmp_path / "file"))
+
+
+def test_cityscapes_own_metrics(tmp_path):
+    grid = {cell: {"sem_seg": {"IoU": 70.0 - cell.severity, "iIoU": 50.0}} for cell in (CLEAN, Cell("fog", 1))}
+    assert "| model |" in compare_robustness({"model": grid}, str(tmp_path))
+    assert (tmp_path / "robustness_sem_seg.png").exists()
+
+
+def test_clean_images_alone_have_no_curves(tmp_path):
+    text = compare_robustness({"model": grid([CLEAN])}, str(tmp_path))
+    assert "mPC needs corrupted images" in text and "averages" not in text and "png" not in text
+    assert not list(tmp_path.glob("*.png"))

@@ -43,7 +43,7 @@ def test_evaluates_models_on_corrupted_images(run, load_tool, tmp_path, capsys):
     weights = save_weights(detector("retinanet"), tmp_path / "student.pth")
     grid = ["--eval-only", "--coco-c", "--corruptions", "fog", "--severities", "0,2"]
     run(*grid, "--models", f"student={weights}", "teacher", "dataloader.test.batch_size=3")
-    run(*grid, "--severities", "2", f"train.init_checkpoint={weights}")
+    run(*grid, "--severities", "2", f"train.init_checkpoint={weights}", "dataloader.test.batch_size=3")
     folder = tmp_path / "run" / "robustness"
     assert {path.name for path in folder.glob("*/*.json")} == {"clean.json", "fog_2.json"}
     printed = capsys.readouterr().out
@@ -61,6 +61,8 @@ def test_evaluates_models_on_corrupted_images(run, load_tool, tmp_path, capsys):
     [
         (["--coco-c"], "--coco-c evaluates: add --eval-only"),
         (["--eval-only", "--models", "teacher"], "--models belongs to --coco-c"),
+        (["--eval-only", "--corruptions", "fog"], "--corruptions belongs to --coco-c"),
+        (["--eval-only", "--coco-c", "--models", "a=b.pth", "a=c.pth"], "two models have the same name"),
         (["--eval-only", "--coco-c", "--severities", "1-5"], "severities"),
         (["--eval-only", "--coco-c", "--models", "student"], "'student' is neither NAME=CHECKPOINT"),
         (["--eval-only", "--coco-c", "--models", "a/b=c.pth"], "'a/b' is neither NAME=CHECKPOINT"),

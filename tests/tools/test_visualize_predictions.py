@@ -58,5 +58,5 @@ def test_refuses_what_is_not_there(draw, quick_config, arguments, message):
 
 
 def test_needs_a_model(draw, quick_config):
-    with pytest.raises(SystemExit, match="there is no model to draw: give a checkpoint by train.init_checkpoint"):
+    with pytest.raises(SystemExit, match="there is no model to look at: give a checkpoint by train.init_checkpoint"):
         draw(quick_config("DigitScenes/retinanet_R10.py"))

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import hashlib
+import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ CORRUPTION_GROUPS = {
 SEVERITIES = range(6)  # 0 is the clean image
 _BENCHMARK = [name for group, names in CORRUPTION_GROUPS.items() if group != "extra" for name in names]
 _SETS = {"benchmark": _BENCHMARK, "all": [*_BENCHMARK, *CORRUPTION_GROUPS["extra"]], **CORRUPTION_GROUPS}
+_LIBRARY = "imagecorruptions-imaug"
 MIN_SIDE = 32  # pixels; smaller images cannot be corrupted
 
 
@@ -91,14 +93,21 @@ def corrupt(image: np.ndarray, cell: Cell, image_id: Any) -> np.ndarray:
         return library.corrupt(image, severity=cell.severity, corruption_name=cell.corruption, **seeded)
 
 
-def compile_corruptions(cells: Iterable[Cell]) -> None:
+def compile_corruptions(cells: Iterable[Cell]) -> str:
     """Imports and compiles what cells need, so that each process that is forked later does not have to.
+
+    Returns:
+        The version of the library that corrupts; "" if it is neither there nor needed.
 
     Raises:
         ValueError: if imagecorruptions-imaug is not installed.
     """
     for name in {cell.corruption for cell in cells if cell.severity}:
         corrupt(np.zeros((MIN_SIDE, MIN_SIDE, 3), dtype=np.uint8), Cell(name, 1), 0)
+    try:
+        return importlib.metadata.version(_LIBRARY)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 @contextlib.contextmanager
@@ -113,11 +122,12 @@ def _numpy_seed(seed: int) -> Iterator[None]:
 
 def _import_library():
     try:
+        importlib.metadata.version(_LIBRARY)  # the original package has the same modules, and fails on NumPy 2
         import imagecorruptions
     except ImportError as error:
         raise ValueError(
-            f"corruptions need imagecorruptions-imaug and numba ({error}): pip install numba scipy, then pip install "
-            "--no-deps imagecorruptions-imaug==1.1.5 (with its dependencies it would install a second OpenCV)"
+            f"corruptions need {_LIBRARY} and numba ({error}): pip install numba scipy, then pip install --no-deps "
+            f"{_LIBRARY}==1.1.5 (with its dependencies it would install a second OpenCV)"
         ) from error
     return imagecorruptions
 

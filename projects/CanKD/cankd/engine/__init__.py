@@ -1,5 +1,6 @@
-from .arguments import PictureArgumentParser
-from .cell_store import read_grid
+from .arguments import PictureArgumentParser, named_path
+from .attention_pictures import draw_attention
+from .cell_store import read_grids
 from .checkpointing import DistillationCheckpointer, export_weights
 from .comparison import comparison_table, gap_closed
 from .config import load_config
@@ -9,7 +10,7 @@ from .curve_pictures import plot_runs
 from .demo import run_demo
 from .distillation_check import check_distillation
 from .errors import report_mistakes
-from .feature_pictures import QUANTITIES, draw_attention, draw_features
+from .feature_pictures import QUANTITIES, draw_features
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
 from .models import choose_records, load_models

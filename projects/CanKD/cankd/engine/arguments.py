@@ -1,7 +1,13 @@
 import argparse
 import os
 
-__all__ = ["PictureArgumentParser"]
+__all__ = ["PictureArgumentParser", "named_path"]
+
+
+def named_path(text: str) -> tuple[str, str]:
+    """Splits NAME=PATH of a command line; the last part of a path alone is its name."""
+    name, separator, path = text.partition("=")
+    return (name, path) if separator else (os.path.basename(os.path.normpath(text)), text)
 
 
 class PictureArgumentParser(argparse.ArgumentParser):

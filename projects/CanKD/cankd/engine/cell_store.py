@@ -1,35 +1,36 @@
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 
-from cankd.data import Cell
+from cankd.data import CORRUPTION_GROUPS, Cell
 from cankd.evaluation import Grid
 
 from .files import write_json
 
-__all__ = ["CellStore", "read_grid"]
+__all__ = ["CellStore", "read_grids"]
 
 
 class CellStore:
     """Keeps the results of one model's cells, a file each, as long as model, data and settings stay the same."""
 
-    def __init__(self, folder: str, fingerprint: str):
+    def __init__(self, folder: str, data: str, model: str):
         """
         Args:
             folder: of the files; made when the first is written.
-            fingerprint: of everything that decides the results.
+            data, model: fingerprints of what decides the results: test set and settings, weights and architecture.
         """
         self._folder = folder
-        self._fingerprint = fingerprint
+        self._fingerprints = {"data": data, "model": model}
 
     def load(self) -> Grid:
-        """Returns the results that are there under this fingerprint."""
-        found = (_read(path) for path in _files(self._folder))
-        return {cell: results for cell, results, fingerprint in found if fingerprint == self._fingerprint}
+        """Returns the results that are there under these fingerprints."""
+        found = [_read(path) for path in _files(self._folder)]
+        return {cell: results for cell, results, fingerprints in found if fingerprints == self._fingerprints}
 
     def drop_others(self) -> int:
         """Removes the results of other models, data and settings, and returns how many there were."""
-        others = [path for path in _files(self._folder) if _read(path)[2] != self._fingerprint]
+        others = [path for path in _files(self._folder) if _read(path)[2] != self._fingerprints]
         for path in others:
             os.remove(path)
         return len(others)
@@ -41,7 +42,7 @@ class CellStore:
             ValueError: if they cannot be written, for example because the disk is full.
         """
         path = os.path.join(self._folder, f"{cell}.json")
-        contents = {**cell._asdict(), "fingerprint": self._fingerprint, "results": results}
+        contents = {**cell._asdict(), "fingerprints": self._fingerprints, "results": results}
         try:
             os.makedirs(self._folder, exist_ok=True)
             write_json(path, contents)
@@ -52,24 +53,44 @@ class CellStore:
             ) from error
 
 
-def read_grid(folder: str) -> Grid:
-    """Reads all results of a folder.
+def read_grids(folders: Mapping[str, str]) -> dict[str, Grid]:
+    """Reads all results of several models.
+
+    Args:
+        folders: map from a model's name to the folder of its results.
 
     Raises:
-        ValueError: if there are none, or they are of different models, data or settings.
+        ValueError: if there are none, those of a folder are of different models, or those of two folders of different
+            data or settings.
     """
-    found = [_read(path) for path in _files(folder)]
-    if not found:
+    grids, data = {}, {}
+    for name, folder in folders.items():
+        found = [_read(path) for path in _files(folder)]
+        if not found:
+            raise ValueError(
+                f"{folder} holds no results on corrupted images: give the folder of a model, OUTPUT_DIR/robustness/"
+                "NAME, that lazyconfig_train_net.py --eval-only --coco-c has written"
+            )
+        if any(fingerprints != found[0][2] for *_, fingerprints in found):
+            raise ValueError(
+                f"{folder} holds results of different models, data or settings: run the evaluation with --coco-c "
+                "again, it replaces those that do not belong"
+            )
+        grids[name] = {cell: results for cell, results, _ in sorted(found, key=_order)}
+        data[name] = found[0][2]["data"]
+    if others := [name for name in data if data[name] != data[next(iter(data))]]:
         raise ValueError(
-            f"{folder} holds no results on corrupted images: give the folder of a model, OUTPUT_DIR/robustness/NAME, "
-            "that lazyconfig_train_net.py --eval-only --coco-c has written"
+            f"{next(iter(data))} and {others[0]} were evaluated on different test sets, or with different settings of "
+            "reading and evaluating: they cannot be compared"
         )
-    if len({fingerprint for *_, fingerprint in found}) > 1:
-        raise ValueError(
-            f"{folder} holds results of different models, data or settings: run the evaluation with --coco-c again, "
-            "it replaces those that do not belong"
-        )
-    return {cell: results for cell, results, _ in found}
+    return grids
+
+
+def _order(found):
+    """Clean images first, then as the benchmark has its corruptions."""
+    names = ["clean", *(name for group in CORRUPTION_GROUPS.values() for name in group)]
+    cell = found[0]
+    return names.index(cell.corruption), cell.severity
 
 
 def _files(folder):
@@ -82,6 +103,6 @@ def _read(path):
     try:
         with open(path) as f:
             contents = json.load(f)
-        return Cell(contents["corruption"], contents["severity"]), contents["results"], contents["fingerprint"]
+        return Cell(contents["corruption"], contents["severity"]), contents["results"], contents["fingerprints"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path} holds no results of a cell ({type(error).__name__}: {error}): remove it") from error

@@ -1,11 +1,10 @@
 import math
 from collections.abc import Mapping
 
+from cankd.evaluation import METRICS
 from tabulate import tabulate
 
 __all__ = ["comparison_table", "gap_closed"]
-
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
 def gap_closed(student: float, distilled: float, teacher: float) -> float:
@@ -25,12 +24,12 @@ def comparison_table(results: Mapping[str, Mapping[str, float]], *, student: str
     """
     rows = []
     for title, metrics in results.items():
-        values = [metrics[name] for name in METRICS]
+        values = [metrics[name] for name in METRICS["bbox"]]
         share = gap_closed(results[student]["AP"], metrics["AP"], results[teacher]["AP"])
         is_end = title in (student, teacher) or math.isnan(share)
         rows.append([title, *(_format(v) for v in values), "" if is_end else f"{share:.0%}"])
-    align = ("left", *["right"] * (len(METRICS) + 1))
-    return tabulate(rows, ["", *METRICS, "gap closed"], "pipe", colalign=align, disable_numparse=True)
+    align = ("left", *["right"] * (len(METRICS["bbox"]) + 1))
+    return tabulate(rows, ["", *METRICS["bbox"], "gap closed"], "pipe", colalign=align, disable_numparse=True)
 
 
 def _format(value):

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .data_checks import load_records
-from .files import replace_file, write_json
+from .files import make_output_dir, replace_file, write_json
 from .models import LoadedModel, metadata_of
 
 __all__ = ["compare_confusion"]
@@ -40,8 +40,12 @@ def compare_confusion(
         Map from title to matrix.
 
     Raises:
-        ValueError: if a model is no detector, the data set has no annotations, or a threshold is impossible.
+        ValueError: if a model is no detector, the data set has no annotations, a number is impossible, or the
+            directory cannot be written.
     """
+    if images is not None and images < 1:
+        raise ValueError(f"images is {images}: at least one has to be looked at")
+    make_output_dir(output_dir)
     records = load_records(loader.dataset)[:images]
     names = metadata_of(loader.dataset).get("thing_classes", [])
     thresholds = dict(iou_threshold=iou_threshold, score_threshold=score_threshold)
@@ -71,7 +75,6 @@ def _batches(records, mapper, loader):
 
 
 def _write(matrices, output_dir):
-    os.makedirs(output_dir, exist_ok=True)
     path = os.path.join(output_dir, "confusion")
     names = next(iter(matrices.values())).class_names
     shares = {title: matrix.percentages() for title, matrix in matrices.items()}

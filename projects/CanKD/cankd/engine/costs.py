@@ -22,7 +22,8 @@ def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[st
     """Counts what a model, or each model of a distiller, has and does for one image, by part.
 
     Args:
-        model: a distiller or a plain model; comes back in the mode that it was in.
+        model: a distiller or a plain model; comes back in the mode that it was in. A distiller takes a forward pass in
+            training mode, which its norms count.
         image: as Detectron2's data loaders give it; with annotations for a distiller, whose head needs a training step.
 
     Returns:
@@ -33,10 +34,12 @@ def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[st
         return {"model": count_by_part(model, [image])}
     inputs, training = [], model.training
     handle = model.head.register_forward_hook(lambda module, arguments, outputs: inputs.extend(arguments))
-    with EventStorage(), torch.no_grad():
-        model.train()(2 * [image])  # a norm may need two values
-    model.train(training)
-    handle.remove()
+    try:
+        with EventStorage(), torch.no_grad():
+            model.train()(2 * [image])  # a norm may need two values
+    finally:
+        model.train(training)
+        handle.remove()
     costs = {
         "student": count_by_part(model.student, [image]),
         "teacher": count_by_part(model.teacher.model, [image]),

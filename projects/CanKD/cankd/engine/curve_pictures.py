@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cankd.visualization import draw_curves
 
-from .files import write_json
+from .files import make_output_dir, write_json
 from .run_metrics import HEADLINE_METRICS, read_curves
 
 __all__ = ["plot_runs"]
@@ -24,6 +24,7 @@ def plot_runs(runs: Mapping[str, str], path: str, *, teacher: float | None = Non
     Raises:
         ValueError: if a run cannot be read, or none has the metric.
     """
+    make_output_dir(os.path.dirname(path))
     curves = {name: read_curves(run) for name, run in runs.items()}
     found = {key for of_run in curves.values() for key in of_run}
     if metric and metric not in found:

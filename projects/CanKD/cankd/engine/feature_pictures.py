@@ -1,28 +1,22 @@
-"""Pictures of features (supplement, figure 6) and of the attention that fuses them."""
+"""Pictures of features (supplement, figure 6)."""
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from cankd.modeling import (
-    VerifyingCheckpointer,
-    backbone_shapes,
-    compute_features,
-    load_all_weights,
-    match_levels,
-)
+from cankd.modeling import backbone_shapes, compute_features, match_levels
 from cankd.visualization import HeatMap, draw_heatmaps, reduce_channels
-from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .files import write_json
-from .models import LoadedModel, choose_records
-from .training import build_model
+from .files import make_output_dir, write_json
+from .models import LoadedModel
 
-__all__ = ["QUANTITIES", "draw_attention", "draw_features"]
+__all__ = ["QUANTITIES", "draw_features", "picture_path", "seen_image"]
 
 QUANTITIES = ("feature", "difference", "correlation")
 
@@ -62,7 +56,7 @@ def draw_features(
     names = _level_names(config, {title: model for title, (model, _) in models.items()}, levels)
     if quantity != "feature" and not {"teacher"} < set(models):
         raise ValueError(f"the {quantity} is that of a student to its teacher: give a student's checkpoint, too")
-    os.makedirs(output_dir, exist_ok=True)
+    make_output_dir(output_dir)
     paths = []
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
         features, strides = {}, {}
@@ -74,11 +68,13 @@ def draw_features(
             strides[title] = {level: shapes[name].stride for level, name in names[title].items()}
         rows = {}
         for level in names[next(iter(names))]:
+            if quantity != "feature" and len({of[level] for of in strides.values()}) > 1:
+                raise ValueError(f"at level {level!r} the strides differ: only the features themselves can be drawn")
             maps = _compare({title: of[level] for title, of in features.items()}, level, quantity, reduction, top_k)
             rows[level] = {title: HeatMap(m.cpu().numpy(), strides[title][level]) for title, m in maps.items()}
         label = quantity if quantity == "correlation" else f"{quantity}, {_REDUCED[reduction].format(top_k)}"
-        path = _path(output_dir, record, quantity)
-        draw_heatmaps(path, _rgb(image, mapper), rows, label=label, signed=quantity == "correlation")
+        path = picture_path(output_dir, record, quantity, paths)
+        draw_heatmaps(path, seen_image(image, mapper), rows, label=label, signed=quantity == "correlation")
         numbers = {row: {title: _summary(m.values) for title, m in maps.items()} for row, maps in rows.items()}
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], quantity: numbers})
         paths.append(path)
@@ -140,119 +136,20 @@ def _summary(values):
     return {"min": float(values.min()), "mean": float(values.mean()), "max": float(values.max())}
 
 
-@torch.no_grad()
-def draw_attention(
-    config: DictConfig,
-    output_dir: str,
-    *,
-    point: tuple[float, float] | None = None,
-    box: tuple[float, float, float, float] | None = None,
-    inputs: Sequence[str] = (),
-    images: int = 1,
-    levels: Sequence[str] = (),
-) -> list[str]:
-    """Draws which teacher positions a student's position draws on, at each distilled level.
-
-    Only the rows of the chosen positions are computed.
+def picture_path(output_dir: str, record: Mapping, kind: str, taken: Sequence[str] = ()) -> str:
+    """Returns the PNG file for an image, by its name; images of one name are numbered.
 
     Args:
-        config: of a distiller; ``train.init_checkpoint`` is a checkpoint of its run, with the distillation head.
-        output_dir: gets a PNG for each image, and a JSON with the numbers.
-        point: (x, y) in pixels of the image that the models see.
-        box: (x0, y0, x1, y1), likewise; the attention is averaged over the positions in it. Either this or a point.
-        inputs, images: see :func:`cankd.engine.choose_records`.
-        levels: the student's names; all that are distilled if there are none.
-
-    Returns:
-        The PNG files.
-
-    Raises:
-        ValueError: if the checkpoint has no such head, or the point lies outside an image.
+        output_dir: its directory.
+        record: of the image, in Detectron2's format.
+        kind: what is drawn.
+        taken: files of other images.
     """
-    if (point is None) == (box is None):
-        raise ValueError("choose the student's position either by a point or by a box")
-    distiller = _load_distiller(config)
-    pairs = [pair for pair in distiller.pairs if not levels or pair.student in levels]
-    if unknown := set(levels) - {pair.student for pair in pairs}:
-        raise ValueError(
-            f"{', '.join(sorted(unknown))} is not distilled: the config's levels are {distiller.head.levels}"
-        )
-    mapper = instantiate(config.dataloader.test.mapper)
-    affinity = config.model.head.get("affinity", "dot_product")
-    os.makedirs(output_dir, exist_ok=True)
-    paths = []
-    for record in choose_records(config, inputs=inputs, images=images):
-        data = mapper(record)
-        area = box or (*point, *point)
-        positions = {pair.student: _positions(area, pair.student_stride, data["image"].shape[1:]) for pair in pairs}
-        student = compute_features(distiller.student, [data["image"]], distiller.head.levels)
-        weights = distiller.head.attention_rows(*distiller.pair_features([data], student), positions)
-        rows, marks = {}, {}
-        for pair in pairs:
-            values = weights[pair.student][0].mean(dim=0).cpu().numpy()
-            stride = pair.teacher_stride * distiller.head.pool_size
-            rows[pair.student] = {"teacher positions": HeatMap(values, stride)}
-            centers = [
-                ((x + 0.5) * pair.student_stride, (y + 0.5) * pair.student_stride) for y, x in positions[pair.student]
-            ]
-            marks[pair.student] = centers
-        path = _path(output_dir, record, "attention")
-        signed = affinity == "dot_product"
-        draw_heatmaps(
-            path,
-            _rgb(data["image"], mapper),
-            rows,
-            label=f"weight, {affinity.replace('_', ' ')}",
-            signed=signed,
-            marks=marks,
-        )
-        numbers = {
-            level: {"positions": positions[level], "weights": row["teacher positions"].values.tolist()}
-            for level, row in rows.items()
-        }
-        write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "attention": numbers})
-        paths.append(path)
-    return paths
-
-
-def _load_distiller(config):
-    """Builds the distiller with student and head from a checkpoint of its run."""
-    path = config.train.init_checkpoint
-    if "teacher" not in config.model:
-        raise ValueError("this config describes one model, and the attention is between a student and its teacher")
-    if not path:
-        raise ValueError("give a checkpoint of the distillation by train.init_checkpoint=FILE")
-    distiller = build_model(config).eval()
-    load_all_weights(distiller.student, path, "student (train.init_checkpoint)")
-    state = VerifyingCheckpointer(distiller.student).load(path).get("distillation_head")
-    try:
-        if state is None:
-            raise ValueError("it holds none")
-        distiller.head.load_state_dict(state)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{path} has no distillation head of this config ({reason}): give a checkpoint of the run itself, not of a "
-            "student alone or exported"
-        ) from error
-    return distiller
-
-
-def _positions(area, stride, size):
-    """Returns rows and columns of the positions within (x0, y0, x1, y1), in pixels of an image of (height, width)."""
-    x0, y0, x1, y1 = area
-    height, width = size
-    if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
-        raise ValueError(f"the point or box {area} does not lie in the image, which the models see at {width}×{height}")
-    rows, columns = (range(int(a // stride), int(b // stride) + 1) for a, b in ((y0, y1), (x0, x1)))
-    return [(row, column) for row in rows for column in columns]
-
-
-def _path(output_dir, record, kind):
     stem = os.path.splitext(os.path.basename(record["file_name"]))[0]
-    return os.path.join(output_dir, f"{stem}_{kind}.png")
+    names = (f"{stem}{'' if i == 1 else f'_{i}'}_{kind}.png" for i in itertools.count(1))
+    return next(path for path in (os.path.join(output_dir, name) for name in names) if path not in taken)
 
 
-def _rgb(image, mapper):
+def seen_image(image: Tensor, mapper: Callable) -> np.ndarray:
     """Returns a mapped image, ``(3, H, W)``, as the models see it, as RGB ``(H, W, 3)``."""
     return (image if mapper.image_format == "RGB" else image.flip(0)).permute(1, 2, 0).contiguous().numpy()

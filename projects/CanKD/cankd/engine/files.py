@@ -2,10 +2,28 @@ import contextlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-__all__ = ["replace_file", "write_json"]
+__all__ = ["make_output_dir", "replace_file", "write_json"]
+
+
+def make_output_dir(path: str) -> None:
+    """Makes a directory for files that are computed only after this.
+
+    Args:
+        path: "" is the current one.
+
+    Raises:
+        ValueError: if it cannot be made or written to.
+    """
+    try:
+        os.makedirs(path or ".", exist_ok=True)
+        with tempfile.TemporaryFile(dir=path or "."):
+            pass
+    except OSError as error:
+        raise ValueError(f"the directory {path} cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

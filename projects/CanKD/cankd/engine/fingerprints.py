@@ -1,5 +1,7 @@
 """Short texts that change when what decides a result changes."""
 
+import copy
+import functools
 import hashlib
 import json
 import os
@@ -23,6 +25,8 @@ def fingerprint_data(data: DictConfig, records: Sequence[dict]) -> str:
         records: of the test set, in Detectron2's format. Of images and masks, ids and file sizes count; of a COCO
             annotation file, its contents.
     """
+    data = copy.deepcopy(data)
+    OmegaConf.resolve(data)
     digest = hashlib.sha256(_as_text({**data.test, "num_workers": 0}).encode())
     digest.update(_as_text(data.evaluator).encode())
     for record in records:
@@ -48,4 +52,11 @@ def fingerprint_model(model: nn.Module, description: DictConfig) -> str:
 
 def _as_text(config):
     plain = OmegaConf.to_container(OmegaConf.create(config, flags={"allow_objects": True}))
-    return json.dumps(plain, sort_keys=True, default=lambda target: getattr(target, "__qualname__", repr(target)))
+    return json.dumps(plain, sort_keys=True, default=_describe)
+
+
+def _describe(value):
+    """Describes what JSON does not know, without its address in memory."""
+    if isinstance(value, functools.partial):
+        return [_describe(value.func), value.args, value.keywords]
+    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)

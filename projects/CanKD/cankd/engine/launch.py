@@ -22,13 +22,14 @@ def launch(main: Callable, num_gpus: int, *, args: tuple = (), **machines) -> No
 
     Raises:
         ValueError: if there are GPUs, but fewer than processes.
-        SystemExit: with the status of the first process that failed. It has said itself what is wrong.
+        SystemExit: with the status of the first process that failed, or the signal that ended it.
     """
     check_processes(num_gpus)
     try:
         detectron2.engine.launch(functools.partial(_run, main), num_gpus, args=args, **machines)
     except ProcessExitedException as error:
-        sys.exit(error.exit_code)
+        # One that failed has said itself what is wrong; one that was killed has not.
+        sys.exit(error.exit_code if error.exit_code > 0 else str(error))
 
 
 def _run(main, *args):

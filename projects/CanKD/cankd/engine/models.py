@@ -77,6 +77,8 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
         ValueError: if a file is missing, cut off or not of 8 bits a channel, or there is nothing to look at.
     """
     dataset = config.dataloader.test.dataset
+    if images < 1:
+        raise ValueError(f"there is nothing to look at: images is {images}")
     if inputs:
         metadata = metadata_of(dataset)
         if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
@@ -85,7 +87,7 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
     else:
         records = load_records(dataset)[:images]
     if not records:
-        raise ValueError(f"there is nothing to look at: images is {images}")
+        raise ValueError("there is nothing to look at: the test set is empty")
     for record in records:
         _check_image(record["file_name"])
     return records

@@ -1,5 +1,6 @@
 """Pictures of data sets and of what models make of them."""
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,7 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from .data_checks import load_records
+from .files import make_output_dir
 from .models import LoadedModel, choose_records, load_models, metadata_of
 
 __all__ = ["draw_comparison", "draw_data", "draw_predictions"]
@@ -64,6 +66,9 @@ def draw_predictions(
     Raises:
         ValueError: if a checkpoint or an image is missing, or there is nothing to draw.
     """
+    make_output_dir(os.path.dirname(path))
+    if images < 1:
+        raise ValueError(f"there is nothing to draw: images is {images}")
     models = load_models(config, baseline=baseline)
     if only_differing:
         if inputs or not {"student", "distilled student"} <= set(models):
@@ -92,8 +97,10 @@ def rank_by_difference(
         score_threshold: lowest score of a detection that counts.
 
     Raises:
-        ValueError: if the models detect nothing.
+        ValueError: if the models are no detectors, or nothing is annotated.
     """
+    if not any(record.get("annotations") for record in records):
+        raise ValueError("the test set has no annotations: nothing tells what a model finds")
     differences = []
     for record in tqdm(records, "Looking for differences", unit="image", leave=False, disable=None):
         found = [_found_objects(model([mapper(record)])[0], record, score_threshold) for model, mapper in (one, other)]

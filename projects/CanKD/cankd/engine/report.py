@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jinja2
 import markdown
+from cankd.evaluation import METRICS
 from tabulate import tabulate
 
 from .curve_pictures import plot_runs
@@ -27,11 +28,6 @@ _PICTURES = {
     "Other pictures": ("*.png",),
 }
 _TASKS = {"bbox": "Boxes", "segm": "Masks", "sem_seg": "Semantic segmentation"}
-_METRICS = {
-    "bbox": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
-    "segm": ("AP", "AP50", "AP75", "APs", "APm", "APl"),
-    "sem_seg": ("mIoU", "fwIoU", "mACC", "pACC"),
-}
 
 
 class _Picture(NamedTuple):
@@ -106,11 +102,11 @@ def _result_tables(curves):
     for task, heading in _TASKS.items():
         groups = {}
         for name, of_run in curves:
-            last = {m: list(of_run[f"{task}/{m}"].values())[-1] for m in _METRICS[task] if of_run.get(f"{task}/{m}")}
+            last = {m: list(of_run[f"{task}/{m}"].values())[-1] for m in METRICS[task] if of_run.get(f"{task}/{m}")}
             if last:
                 groups.setdefault(name, []).append(last)
         if groups:
-            metrics = [m for m in _METRICS[task] if any(m in run for seeds in groups.values() for run in seeds)]
+            metrics = [m for m in METRICS[task] if any(m in run for seeds in groups.values() for run in seeds)]
             rows = [
                 [name, len(seeds), *(_spread([s[m] for s in seeds if m in s]) for m in metrics)]
                 for name, seeds in groups.items()

@@ -1,7 +1,6 @@
 """Evaluation on corrupted images, COCO-C."""
 
 import contextlib
-import importlib.metadata
 import itertools
 import logging
 import os
@@ -14,10 +13,11 @@ from cankd.evaluation import Grid
 from cankd.modeling import load_all_weights
 from detectron2.config import instantiate
 from detectron2.data.samplers import InferenceSampler
+from detectron2.evaluation import DatasetEvaluators
 from detectron2.evaluation.evaluator import inference_context
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -55,17 +55,17 @@ def evaluate_robustness(
     """
     if "evaluator" not in config.dataloader:
         raise ValueError("the config has no dataloader.evaluator, so there is nothing to measure")
-    compile_corruptions(cells)
+    library = compile_corruptions(cells)
     records = _load_records(config.dataloader.test)
-    library = importlib.metadata.version("imagecorruptions-imaug")
-    setting = f"{fingerprint_data(config.dataloader, records)} {library}"
-    entries = {name: _prepare(config, name, path, setting, output_dir) for name, path in models.items()}
+    data = f"{fingerprint_data(config.dataloader, records)} {library}"
+    entries = {name: _prepare(config, name, path, data, output_dir) for name, path in models.items()}
     if comm.is_main_process():
         for name, entry in entries.items():
             if count := entry.store.drop_others():
                 logger.warning("%s: %d results of another model, data or settings are replaced.", name, count)
-    done = {name: set(entry.store.load()) for name, entry in entries.items()}
-    done = comm.all_gather(done)[0]  # the other processes may not see the disk of the first
+    # The first process alone reads: the others may not see its disk, or see files that it removes.
+    done = {name: set(entry.store.load()) for name, entry in entries.items()} if comm.is_main_process() else {}
+    done = comm.all_gather(done)[0]
     pending = {cell: [name for name in models if cell not in done[name]] for cell in cells}
     pending = {cell: names for cell, names in pending.items() if names}
     if len(pending) < len(cells):
@@ -108,7 +108,7 @@ class _Entry(NamedTuple):
     flips_channels: bool  # whether it wants the other channel order than the data's
 
 
-def _prepare(config, name, checkpoint, setting, output_dir):
+def _prepare(config, name, checkpoint, data_fingerprint, output_dir):
     image_format = wanted = config.dataloader.test.mapper.get("image_format")
     if name == "teacher":
         if "teacher" not in config.model:
@@ -119,7 +119,8 @@ def _prepare(config, name, checkpoint, setting, output_dir):
         description = config.model.get("student", config.model)
         model = instantiate(description)
         load_all_weights(model, checkpoint, name)
-    store = CellStore(os.path.join(output_dir, name), f"{setting} {fingerprint_model(model, description)}")
+    model_fingerprint = f"{fingerprint_model(model, description)} {wanted}"
+    store = CellStore(os.path.join(output_dir, name), data_fingerprint, model_fingerprint)
     return _Entry(model.to(config.train.device), store, {image_format, wanted} == {"BGR", "RGB"})
 
 
@@ -151,7 +152,6 @@ def _run(data, records, entries, pending):
     loader = corrupted_loader(data.test, records, list(pending))
     batches_per_cell = len(loader) // len(pending)
     images = sum(len(batch) for batch in loader.batch_sampler)
-    evaluator_config = {**data.evaluator, "output_dir": None} if "output_dir" in data.evaluator else data.evaluator
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_quiet_evaluators())
@@ -161,7 +161,7 @@ def _run(data, records, entries, pending):
         batches = iter(loader)
         for i, (cell, names) in enumerate(pending.items(), start=1):
             progress.set_description(f"Cell {i} of {len(pending)}, {cell}")
-            evaluators = {name: instantiate(evaluator_config) for name in names}
+            evaluators = {name: _build_evaluator(data.evaluator) for name in names}
             for evaluator in evaluators.values():
                 evaluator.reset()
             for batch in itertools.islice(batches, batches_per_cell):
@@ -170,6 +170,16 @@ def _run(data, records, entries, pending):
                 progress.update(len(batch))
             for name, evaluator in evaluators.items():
                 _save(entries[name].store, cell, evaluator.evaluate())
+
+
+def _build_evaluator(config):
+    """Builds an evaluator, or several as one; none writes files."""
+    several = OmegaConf.is_list(config)
+    quiet = [
+        {**each, "output_dir": None} if "output_dir" in each else each for each in (config if several else [config])
+    ]
+    evaluators = [instantiate(each) for each in quiet]
+    return DatasetEvaluators(evaluators) if several else evaluators[0]
 
 
 def _predict(entry, batch):

@@ -3,7 +3,7 @@ import os
 from collections.abc import Mapping
 
 from cankd.data import CORRUPTION_GROUPS
-from cankd.evaluation import HEADLINES, Grid, metric_of, severity_means, summarize_robustness
+from cankd.evaluation import ROBUSTNESS_METRICS, Grid, metric_of, severity_means, summarize_robustness
 from cankd.visualization import draw_severity_curves
 from tabulate import tabulate
 
@@ -27,20 +27,24 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
         ValueError: if the models have no task in common, were evaluated on different cells, or the files cannot be
             written.
     """
-    tasks = _common_tasks(grids)
+    tasks = _common_metrics(grids)
     parts = ["# Robustness to corruptions", *([f"`{command}`"] if command else [])]
     summary = {}
-    for task in tasks:
-        summary[task] = _summarize(grids, task)
+    for task, metrics in tasks.items():
+        summary[task] = {
+            name: {metric: summarize_robustness(grid, task, metric) for metric in metrics}
+            for name, grid in grids.items()
+        }
         parts += [f"## {task}", _summary_table(summary[task]), *_remarks(grids)]
-        parts += [f"![](robustness_{task}.png)"]
-        parts += [f"### {name}, {HEADLINES[task][0]}\n\n{_matrix(grid, task)}" for name, grid in grids.items()]
+        if any(cell.severity for grid in grids.values() for cell in grid):
+            parts += [f"![](robustness_{task}.png)"]
+            parts += [f"### {name}, {metrics[0]}\n\n{_matrix(grid, task, metrics[0])}" for name, grid in grids.items()]
     text = "\n\n".join(parts) + "\n"
     path = os.path.join(output_dir, "robustness")
     try:
         os.makedirs(output_dir, exist_ok=True)
-        for task in tasks:
-            _draw(grids, task, f"{path}_{task}.png")
+        for task, metrics in tasks.items():
+            _draw(grids, task, metrics[0], f"{path}_{task}.png")
         with replace_file(f"{path}.csv", "w") as f:
             _write_csv(f, grids, tasks)
         cells = {name: {str(cell): results for cell, results in grid.items()} for name, grid in grids.items()}
@@ -52,7 +56,8 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
     return text
 
 
-def _common_tasks(grids):
+def _common_metrics(grids):
+    """Returns, for each task, the metrics that all models have in all cells."""
     cells = {name: set(grid) for name, grid in grids.items()}
     first, *others = cells
     for name in others:
@@ -64,18 +69,18 @@ def _common_tasks(grids):
                 f"{first} and {name} were not evaluated on the same corruptions and severities: {lists} "
                 f"{min(differing)}. Run --coco-c for both with the same --corruptions and --severities"
             )
-    tasks = [set(results) & set(HEADLINES) for grid in grids.values() for results in grid.values()]
-    if common := sorted(set.intersection(*tasks)):
-        return common
-    found = sorted({task for grid in grids.values() for results in grid.values() for task in results})
-    raise ValueError(f"the models have no task in common; found are {', '.join(found)}")
-
-
-def _summarize(grids, task):
-    metrics = HEADLINES[task]
-    return {
-        name: {metric: summarize_robustness(grid, task, metric) for metric in metrics} for name, grid in grids.items()
+    results = [results for grid in grids.values() for results in grid.values()]
+    common = {
+        task: [metric for metric in metrics if all(metric in found.get(task, ()) for found in results)]
+        for task, metrics in ROBUSTNESS_METRICS.items()
     }
+    if common := {task: metrics for task, metrics in common.items() if metrics}:
+        return common
+    found = sorted({f"{task}/{metric}" for each in results for task, metrics in each.items() for metric in metrics})
+    raise ValueError(
+        f"the models have no metric in common that is known here; found are {', '.join(found[:12])}"
+        f"{' …' if len(found) > 12 else ''}"
+    )
 
 
 def _summary_table(summary):
@@ -96,13 +101,14 @@ def _remarks(grids):
     if not any(cell.severity == 0 for cell in cells):
         yield "rPC needs the clean images: add 0 to --severities."
     benchmark = {name for group, names in CORRUPTION_GROUPS.items() if group != "extra" for name in names}
-    if corruptions != benchmark or severities != [1, 2, 3, 4, 5]:
+    if not corruptions:
+        yield "mPC needs corrupted images: add 1 to 5 to --severities."
+    elif corruptions != benchmark or severities != [1, 2, 3, 4, 5]:
         means = f"{len(corruptions)} corruptions ({', '.join(sorted(corruptions))}) at severities {severities}"
         yield f"mPC is not the benchmark's: it averages {means}, not 15 corruptions at severities 1 to 5."
 
 
-def _matrix(grid, task):
-    metric = HEADLINES[task][0]
+def _matrix(grid, task, metric):
     severities = sorted({cell.severity for cell in grid} - {0})
     rows = []
     for corruption in dict.fromkeys(cell.corruption for cell in grid if cell.severity):
@@ -119,14 +125,14 @@ def _format(value):
     return "–" if value is None else f"{value:.1f}"
 
 
-def _draw(grids, task, path):
-    metric = HEADLINES[task][0]
+def _draw(grids, task, metric, path):
     curves = {
         group: {name: severity_means(grid, task, metric, corruptions) for name, grid in grids.items()}
         for group, corruptions in CORRUPTION_GROUPS.items()
         if any(cell.corruption in corruptions for grid in grids.values() for cell in grid)
     }
-    draw_severity_curves(path, curves, metric)
+    if curves:
+        draw_severity_curves(path, curves, metric)
 
 
 def _write_csv(f, grids, tasks):
@@ -134,6 +140,6 @@ def _write_csv(f, grids, tasks):
     writer.writerow(["model", "task", "corruption", "severity", "metric", "value"])
     for name, grid in grids.items():
         for cell in grid:
-            for task in tasks:
-                for metric in HEADLINES[task]:
+            for task, metrics in tasks.items():
+                for metric in metrics:
                     writer.writerow([name, task, *cell, metric, metric_of(grid, cell, task, metric)])

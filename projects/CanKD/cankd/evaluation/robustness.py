@@ -6,13 +6,10 @@ from collections.abc import Mapping
 
 from cankd.data import Cell
 
-__all__ = ["Grid", "HEADLINES", "metric_of", "severity_means", "summarize_robustness"]
+__all__ = ["Grid", "metric_of", "severity_means", "summarize_robustness"]
 
 Grid = Mapping[Cell, Mapping[str, Mapping[str, float]]]
 """Results of each cell, as an evaluator gives them: map from task to metrics."""
-
-# The metrics of a task that are summed up, the first for choice.
-HEADLINES = {"bbox": ("AP", "AP50", "AP75"), "segm": ("AP", "AP50", "AP75"), "sem_seg": ("mIoU", "fwIoU", "pACC")}
 
 
 def metric_of(grid: Grid, cell: Cell, task: str, metric: str) -> float:

@@ -1,0 +1,122 @@
+from collections.abc import Sequence
+
+import torch
+from cankd.modeling import VerifyingCheckpointer, compute_features, load_all_weights
+from cankd.visualization import HeatMap, draw_heatmaps
+from detectron2.config import instantiate
+from omegaconf import DictConfig
+
+from .feature_pictures import picture_path, seen_image
+from .files import make_output_dir, write_json
+from .models import choose_records
+from .training import build_model
+
+__all__ = ["draw_attention"]
+
+
+@torch.no_grad()
+def draw_attention(
+    config: DictConfig,
+    output_dir: str,
+    *,
+    point: tuple[float, float] | None = None,
+    box: tuple[float, float, float, float] | None = None,
+    inputs: Sequence[str] = (),
+    images: int = 1,
+    levels: Sequence[str] = (),
+) -> list[str]:
+    """Draws which teacher positions a student's position draws on, at each distilled level.
+
+    Only the rows of the chosen positions are computed.
+
+    Args:
+        config: of a distiller; ``train.init_checkpoint`` is a checkpoint of its run, with the distillation head.
+        output_dir: gets a PNG for each image, and a JSON with the numbers.
+        point: (x, y) in pixels of the image that the models see.
+        box: (x0, y0, x1, y1), likewise; the attention is averaged over the positions in it. Either this or a point.
+        inputs, images: see :func:`cankd.engine.choose_records`.
+        levels: the student's names; all that are distilled if there are none.
+
+    Returns:
+        The PNG files.
+
+    Raises:
+        ValueError: if the checkpoint has no such head, or the point lies outside an image.
+    """
+    if (point is None) == (box is None):
+        raise ValueError("choose the student's position either by a point or by a box")
+    distiller = _load_distiller(config)
+    pairs = [pair for pair in distiller.pairs if not levels or pair.student in levels]
+    if unknown := set(levels) - {pair.student for pair in pairs}:
+        raise ValueError(
+            f"{', '.join(sorted(unknown))} is not distilled: the config's levels are {distiller.head.levels}"
+        )
+    mapper = instantiate(config.dataloader.test.mapper)
+    affinity = config.model.head.get("affinity", "dot_product")
+    make_output_dir(output_dir)
+    paths = []
+    for record in choose_records(config, inputs=inputs, images=images):
+        data = mapper(record)
+        area = box or (*point, *point)
+        positions = {pair.student: _positions(area, pair.teacher_stride, data["image"].shape[1:]) for pair in pairs}
+        student = compute_features(distiller.student, [data["image"]], distiller.head.levels)
+        weights = distiller.head.attention_rows(*distiller.pair_features([data], student), positions)
+        rows, marks = {}, {}
+        for pair in pairs:
+            values = weights[pair.student][0].mean(dim=0).cpu().numpy()
+            stride = pair.teacher_stride * distiller.head.pool_size
+            rows[pair.student] = {"teacher positions": HeatMap(values, stride)}
+            centers = [
+                ((x + 0.5) * pair.teacher_stride, (y + 0.5) * pair.teacher_stride) for y, x in positions[pair.student]
+            ]
+            marks[pair.student] = centers
+        path = picture_path(output_dir, record, "attention", paths)
+        signed = affinity == "dot_product"
+        draw_heatmaps(
+            path,
+            seen_image(data["image"], mapper),
+            rows,
+            label=f"weight, {affinity.replace('_', ' ')}",
+            signed=signed,
+            marks=marks,
+        )
+        numbers = {
+            level: {"positions": positions[level], "weights": row["teacher positions"].values.tolist()}
+            for level, row in rows.items()
+        }
+        write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "attention": numbers})
+        paths.append(path)
+    return paths
+
+
+def _load_distiller(config):
+    """Builds the distiller with student and head from a checkpoint of its run."""
+    path = config.train.init_checkpoint
+    if "teacher" not in config.model:
+        raise ValueError("this config describes one model, and the attention is between a student and its teacher")
+    if not path:
+        raise ValueError("give a checkpoint of the distillation by train.init_checkpoint=FILE")
+    distiller = build_model(config).eval()
+    load_all_weights(distiller.student, path, "student (train.init_checkpoint)")
+    state = VerifyingCheckpointer(distiller.student).load(path).get("distillation_head")
+    try:
+        if state is None:
+            raise ValueError("it holds none")
+        distiller.head.load_state_dict(state)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{path} has no distillation head of this config ({reason}): give a checkpoint of the run itself, not of a "
+            "student alone or exported"
+        ) from error
+    return distiller
+
+
+def _positions(area, stride, size):
+    """Returns rows and columns of the positions within (x0, y0, x1, y1), in pixels of an image of (height, width)."""
+    x0, y0, x1, y1 = area
+    height, width = size
+    if not (0 <= x0 <= x1 < width and 0 <= y0 <= y1 < height):
+        raise ValueError(f"the point or box {area} does not lie in the image, which the models see at {width}×{height}")
+    rows, columns = (range(int(a // stride), int(b // stride) + 1) for a, b in ((y0, y1), (x0, x1)))
+    return [(row, column) for row in rows for column in columns]

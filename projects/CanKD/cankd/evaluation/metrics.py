@@ -1,0 +1,9 @@
+"""The metrics of Detectron2's evaluators by task, the most telling first."""
+
+__all__ = ["METRICS", "ROBUSTNESS_METRICS"]
+
+_OBJECTS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+# Semantic segmentation has mIoU from SemSegEvaluator and IoU from Cityscapes' own evaluation.
+METRICS = {"bbox": _OBJECTS, "segm": _OBJECTS, "sem_seg": ("mIoU", "IoU", "fwIoU", "mACC", "pACC", "iIoU")}
+# Those that are averaged over corruptions.
+ROBUSTNESS_METRICS = {"bbox": _OBJECTS[:3], "segm": _OBJECTS[:3], "sem_seg": ("mIoU", "IoU", "fwIoU", "pACC")}
