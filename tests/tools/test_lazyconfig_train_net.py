@@ -48,6 +48,7 @@ def test_evaluates_models_on_corrupted_images(run, load_tool, tmp_path, capsys):
     assert {path.name for path in folder.glob("*/*.json")} == {"clean.json", "fog_2.json"}
     printed = capsys.readouterr().out
     assert "| student |" in printed and "| teacher |" in printed and "rPC needs the clean images" in printed
+    (folder / "student" / "clean.json").unlink()
     tool = load_tool("tools/compare_robustness.py")
     runs = [f"{name}={folder / name}" for name in ("student", "teacher")]
     with pytest.raises(SystemExit, match="student and teacher were not evaluated on the same"):
