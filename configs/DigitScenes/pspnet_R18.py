@@ -5,5 +5,4 @@ from .semantic_fpn_R18 import dataloader, lr_multiplier, optimizer, train
 
 model = small_pspnet(width=36, num_blocks=[2, 2, 2, 2])
 
-train.max_iter = 1000  # its stride of 8 makes it slow
 train.output_dir = "output/DigitScenes/pspnet_R18"
