@@ -6,12 +6,15 @@ import pathlib
 import cv2
 import numpy as np
 import pytest
+import torch
 from cankd.data import Cell, choose_cells
-from cankd.engine import evaluate, evaluate_robustness, launch, load_config, read_grids, robustness
+from cankd.engine import compare_robustness, evaluate, evaluate_robustness, launch, load_config, read_grids, robustness
 from cankd.engine.cell_store import CellStore
 from cankd.engine.robustness import corrupted_loader
+from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
 from tests.tiny import save_weights
@@ -205,6 +208,36 @@ def test_segmentation(quick_config, tmp_path):
     weights = save_weights(instantiate(config.model.student), tmp_path / "student.pth")
     grids = evaluate_robustness(config, {"student": weights}, CELLS, str(tmp_path / "robustness"))
     assert all(0 <= grids["student"][cell]["sem_seg"]["mIoU"] <= 100 for cell in CELLS)
+
+
+class MaskOfTheMiddle(torch.nn.Module):
+    """Finds one object an image, box and mask: its middle."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, batched_inputs):
+        outputs = []
+        for record in batched_inputs:
+            height, width = record["height"], record["width"]
+            found = Instances((height, width))
+            found.pred_boxes = Boxes(torch.tensor([[40.0, 40.0, 120.0, 120.0]]))
+            found.pred_masks = torch.zeros(1, height, width, dtype=torch.bool)
+            found.pred_masks[:, 40:120, 40:120] = True
+            found.scores, found.pred_classes = torch.tensor([0.9]), torch.tensor([3])
+            outputs.append({"instances": found})
+        return outputs
+
+
+def test_instance_masks(config, run, tmp_path):
+    config.model = L(MaskOfTheMiddle)()
+    config.dataloader.evaluator.tasks = ("bbox", "segm")
+    weights = save_weights(MaskOfTheMiddle(), tmp_path / "masks.pth")
+    grid = run({"masks": weights})["masks"]
+    assert all({"bbox", "segm"} <= results.keys() for results in grid.values())
+    text = compare_robustness({"masks": grid}, str(tmp_path / "tables"))
+    assert "## bbox" in text and "## segm" in text and (tmp_path / "tables" / "robustness_segm.png").exists()
 
 
 def test_a_full_disk_keeps_finished_cells(run, tmp_path, monkeypatch):
