@@ -50,6 +50,6 @@ $(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt require
 # A test opens the report in Debian's Chromium. Where that cannot be installed, the test is skipped and says so.
 $(VENV)/.browser: $(VENV)/.installed
 	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
-	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq --no-install-recommends install chromium; } \
+	  apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qqy --no-install-recommends install chromium; } \
 	  > $(VENV)/browser.log 2>&1 || true
 	@touch $@
