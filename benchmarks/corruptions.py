@@ -66,8 +66,8 @@ def main(args):
     text = (
         f"# Reading corrupted images\n\n`benchmarks/corruptions.py --config-file {args.config_file}"
         f"{''.join(f' {option}' for option in args.opts)}`: {len(records)} images of {size(records)} pixels, severity "
-        f"{args.severity}, workers: {test.num_workers}, {device}; the best of {args.repeats} passes each. The loader by "
-        f"itself gives clean images {model_seconds / alone[CLEAN]:.1f} times as fast as the model takes them.\n\n"
+        f"{args.severity}, workers: {test.num_workers}, {device}; the best of {args.repeats} passes each. The loader "
+        f"by itself gives clean images {model_seconds / alone[CLEAN]:.1f} times as fast as the model takes them.\n\n"
         f"{table}\n"
     )
     print(text)
