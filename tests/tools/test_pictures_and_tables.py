@@ -7,6 +7,9 @@ import torch
 from cankd.engine.checkpointing import DistillationCheckpointer
 from cankd.engine.training import build_model
 from detectron2.config import LazyConfig
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
+from PIL import Image
 
 CANKD = "DigitScenes/retinanet_R10_from_R18.py"
 
@@ -19,13 +22,14 @@ def run(quick_config, load_tool, tmp_path):
     DistillationCheckpointer(distiller.student, str(tmp_path), distillation_head=distiller.head).save("run")
     LazyConfig.save(config, str(tmp_path / "config.yaml"))
 
-    def run(name, *arguments, baseline=True):
+    def run(name, *arguments, baseline=True, override=""):
         tool = load_tool(f"tools/{name}.py")
         command = ["--config-file", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out"), *arguments]
         checkpoint = str(tmp_path / "run.pth")
         if baseline:
             command += ["--baseline", checkpoint]
-        tool.main(tool.parse_arguments([*command, f"train.init_checkpoint={checkpoint}"]))
+        overrides = [f"train.init_checkpoint={checkpoint}", *filter(None, [override])]
+        tool.main(tool.parse_arguments([*command, *overrides]))
         return sorted(path.name for path in (tmp_path / "out").iterdir())
 
     return run
@@ -56,6 +60,23 @@ def test_confusion(run, tmp_path):
     objects = sum(teacher[:-1].sum(1))
     assert teacher.shape == (11, 11) and objects == torch.tensor(found["counts"]["student"])[:-1].sum()
     assert teacher[:-1, :-1].diagonal().sum() > objects / 2
+
+
+def test_a_broken_image_of_the_test_set_is_named(run, tmp_path):
+    whole, cut = tmp_path / "whole.png", tmp_path / "cut.png"
+    Image.effect_noise((64, 64), 50).save(whole)
+    cut.write_bytes(whole.read_bytes()[:2000])
+    box = {"bbox": [1, 1, 9, 9], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+    record = {"file_name": str(cut), "image_id": 0, "height": 64, "width": 64, "annotations": [box]}
+    DatasetCatalog.register("broken", lambda: [record])
+    MetadataCatalog.get("broken").thing_classes = list("0123456789")
+    try:
+        for tool in ("confusion_matrix", "visualize_features"):
+            with pytest.raises(SystemExit, match="cut.png cannot be read as an image; it may be cut off"):
+                run(tool, override="dataloader.test.dataset.names=broken")
+    finally:
+        DatasetCatalog.remove("broken")
+        MetadataCatalog.remove("broken")
 
 
 def test_costs(load_tool, capsys):

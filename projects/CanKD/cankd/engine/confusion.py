@@ -5,9 +5,7 @@ from collections.abc import Mapping
 import torch
 from cankd.evaluation import ConfusionMatrix, annotated_instances
 from cankd.visualization import draw_confusion_matrices
-from detectron2.data.common import DatasetFromList, MapDataset
 from omegaconf import DictConfig
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .data_checks import load_records
@@ -31,7 +29,7 @@ def compare_confusion(
 
     Args:
         models: map from title to detector. The picture also has the difference of the first two.
-        loader: ``dataloader.test`` of a config: data set, ``batch_size`` and ``num_workers`` are used.
+        loader: ``dataloader.test`` of a config: its data set and ``batch_size`` are used.
         output_dir: gets confusion.png, .json and .csv.
         iou_threshold, score_threshold: see :class:`cankd.evaluation.ConfusionMatrix`.
         images: how many of the test set; all if not given.
@@ -52,26 +50,21 @@ def compare_confusion(
     matrices = {title: ConfusionMatrix(names, **thresholds) for title in models}
     if not any("annotations" in record for record in records):
         raise ValueError("the test set has no annotations of objects: nothing can be confused")
+    batch_size = loader.get("batch_size", 1)
     with tqdm(total=len(models) * len(records), unit="image", disable=None) as progress:
         for title, (model, mapper) in models.items():
             progress.set_description(title)
-            for batch in _batches(records, mapper, loader):
-                for record, output in zip(batch, model([record for _, record in batch])):
+            for start in range(0, len(records), batch_size):
+                batch = records[start : start + batch_size]
+                for record, output in zip(batch, model([mapper(record) for record in batch])):
                     if "instances" not in output:
                         raise ValueError(f"the {title} detects nothing: confusion matrices are for detectors")
                     found = output["instances"].to("cpu")
-                    annotations = records[record[0]].get("annotations", ())
-                    matrices[title].add(found, annotated_instances(annotations, found.image_size))
+                    true = annotated_instances(record.get("annotations", ()), found.image_size)
+                    matrices[title].add(found, true)
                 progress.update(len(batch))
     _write(matrices, output_dir)
     return matrices
-
-
-def _batches(records, mapper, loader):
-    """Gives lists of pairs: a record's index and the mapped record."""
-    mapped = MapDataset(DatasetFromList(list(range(len(records)))), lambda i: (i, mapper(records[i])))
-    workers = loader.get("num_workers", 0)
-    return DataLoader(mapped, batch_size=loader.get("batch_size", 1), num_workers=workers, collate_fn=list)
 
 
 def _write(matrices, output_dir):

@@ -28,6 +28,20 @@ class LoadedModel(NamedTuple):
     mapper: Callable
 
 
+class _CheckingMapper:
+    """A mapper that names the image that it cannot read."""
+
+    def __init__(self, mapper: Callable):
+        self._mapper = mapper
+        self.image_format = getattr(mapper, "image_format", None)
+
+    def __call__(self, record: dict) -> dict:
+        try:
+            return self._mapper(record)
+        except (OSError, SyntaxError) as error:
+            raise _unreadable(record["file_name"], error) from error
+
+
 def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedModel]:
     """Loads the models of a config for which there are weights.
 
@@ -55,11 +69,11 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
             model = instantiate(student)
             option = "--baseline" if title == "student" else "train.init_checkpoint"
             load_all_weights(model, path, f"{title} ({option})")
-            models[title] = LoadedModel(model, instantiate(loader.mapper))
+            models[title] = LoadedModel(model, _CheckingMapper(instantiate(loader.mapper)))
     if "teacher" in config.model:
         teacher = instantiate(config.model.teacher)
         mapper = instantiate(with_image_format(loader, teacher.input_format).mapper)
-        models["teacher"] = LoadedModel(teacher.model, mapper)
+        models["teacher"] = LoadedModel(teacher.model, _CheckingMapper(mapper))
     if not models:
         raise ValueError("there is no model to look at: give a checkpoint by train.init_checkpoint=FILE")
     return {title: LoadedModel(m.model.to(config.train.device).eval(), m.mapper) for title, m in models.items()}
@@ -119,6 +133,10 @@ def _check_image(path):
             image.load()
             mode = image.mode
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read as an image; it may be cut off ({error})") from error
+        raise _unreadable(path, error) from error
     if mode.startswith(("I", "F")):  # as of 16 bits: Detectron2 would read it, and clip it to white
         raise ValueError(f"{path} has pixels of mode {mode}: models take 8 bits a channel, so convert it first")
+
+
+def _unreadable(path, error):
+    return ValueError(f"{path} cannot be read as an image; it may be cut off ({error})")
