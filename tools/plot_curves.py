@@ -8,12 +8,13 @@ Examples:
 
 import argparse
 
-from cankd.engine import named_path, plot_runs, report_mistakes
+from cankd.engine import named_path, plot_runs, read_curves, report_mistakes
 
 
 @report_mistakes()
 def main(args):
-    plot_runs(dict(args.runs), args.output, teacher=args.teacher, metric=args.metric)
+    curves = {name: read_curves(path) for name, path in args.runs}
+    plot_runs(curves, args.output, teacher=args.teacher, metric=args.metric)
     print(f"{args.output}, .json")
 
 

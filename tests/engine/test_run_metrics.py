@@ -53,7 +53,8 @@ def test_what_cannot_be_read_is_named(tmp_path):
 
 def test_plots_metric_losses_and_levels(tmp_path):
     runs = {"one": run(tmp_path / "a"), "other": write(tmp_path / "b", [{"iteration": 0, "total_loss": 1.0}])}
-    plot_runs(runs, str(tmp_path / "curves.png"), teacher=50.0)
+    curves = {name: read_curves(path) for name, path in runs.items()}
+    plot_runs(curves, str(tmp_path / "curves.png"), teacher=50.0)
     assert cv2.imread(str(tmp_path / "curves.png")).shape[1] > 900
     numbers = json.loads((tmp_path / "curves.json").read_text())
     assert numbers["curves"] == {
@@ -67,5 +68,5 @@ def test_plots_metric_losses_and_levels(tmp_path):
 
 def test_an_absent_metric_lists_the_present(tmp_path):
     with pytest.raises(ValueError, match="no run has the metric 'segm/AP'; found are bbox/AP, bbox/APl"):
-        plot_runs({"one": run(tmp_path / "a")}, str(tmp_path / "curves.png"), metric="segm/AP")
+        plot_runs({"one": read_curves(run(tmp_path / "a"))}, str(tmp_path / "curves.png"), metric="segm/AP")
     assert not (tmp_path / "curves.png").exists()

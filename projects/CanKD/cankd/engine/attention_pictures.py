@@ -57,29 +57,16 @@ def draw_attention(
     paths = []
     for record in choose_records(config, inputs=inputs, images=images):
         data = mapper(record)
-        area = box or (*point, *point)
-        positions = {pair.student: _positions(area, pair.teacher_stride, data["image"].shape[1:]) for pair in pairs}
-        student = compute_features(distiller.student, [data["image"]], distiller.head.levels)
-        weights = distiller.head.attention_rows(*distiller.pair_features([data], student), positions)
-        rows, marks = {}, {}
-        for pair in pairs:
-            values = weights[pair.student][0].mean(dim=0).cpu().numpy()
-            stride = pair.teacher_stride * distiller.head.pool_size
-            rows[pair.student] = {"teacher positions": HeatMap(values, stride)}
-            centers = [
-                ((x + 0.5) * pair.teacher_stride, (y + 0.5) * pair.teacher_stride) for y, x in positions[pair.student]
-            ]
-            marks[pair.student] = centers
-        path = picture_path(output_dir, record, "attention", paths)
-        signed = affinity == "dot_product"
-        draw_heatmaps(
-            path,
-            seen_image(data["image"], mapper),
-            rows,
-            label=f"weight, {affinity.replace('_', ' ')}",
-            signed=signed,
-            marks=marks,
-        )
+        size = data["image"].shape[1:]
+        positions = {pair.student: _positions(box or (*point, *point), pair.teacher_stride, size) for pair in pairs}
+        rows = _attend(distiller, data, positions, pairs)
+        marks = {
+            pair.student: [tuple((i + 0.5) * pair.teacher_stride for i in (x, y)) for y, x in positions[pair.student]]
+            for pair in pairs
+        }
+        path, image = picture_path(output_dir, record, "attention", paths), seen_image(data["image"], mapper)
+        label, signed = f"weight, {affinity.replace('_', ' ')}", affinity == "dot_product"
+        draw_heatmaps(path, image, rows, label=label, signed=signed, marks=marks)
         numbers = {
             level: {"positions": positions[level], "weights": row["teacher positions"].values.tolist()}
             for level, row in rows.items()
@@ -87,6 +74,17 @@ def draw_attention(
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "attention": numbers})
         paths.append(path)
     return paths
+
+
+def _attend(distiller, data, positions, pairs):
+    """Returns, for each level, the mean over the student's positions of what they draw from the teacher's."""
+    student = compute_features(distiller.student, [data["image"]], distiller.head.levels)
+    weights = distiller.head.attention_rows(*distiller.pair_features([data], student), positions)
+    rows = {}
+    for pair in pairs:
+        values = weights[pair.student][0].mean(dim=0).cpu().numpy()
+        rows[pair.student] = {"teacher positions": HeatMap(values, pair.teacher_stride * distiller.head.pool_size)}
+    return rows
 
 
 def _load_distiller(config):

@@ -59,7 +59,7 @@ def compare_confusion(
                 for record, output in zip(batch, model([mapper(record) for record in batch])):
                     if "instances" not in output:
                         raise ValueError(f"the {title} detects nothing: confusion matrices are for detectors")
-                    found = output["instances"].to("cpu")
+                    found = output["instances"]
                     true = annotated_instances(record.get("annotations", ()), found.image_size)
                     matrices[title].add(found, true)
                 progress.update(len(batch))

@@ -56,20 +56,21 @@ def draw_features(
     names = _level_names(config, {title: model for title, (model, _) in models.items()}, levels)
     if quantity != "feature" and not {"teacher"} < set(models):
         raise ValueError(f"the {quantity} is that of a student to its teacher: give a student's checkpoint, too")
+    strides = {title: _strides(models[title].model, of) for title, of in names.items()}
+    if quantity != "feature" and (
+        differing := [k for k in strides["teacher"] if len({of[k] for of in strides.values()}) > 1]
+    ):
+        raise ValueError(f"at level {differing[0]!r} the strides differ: only the features themselves can be drawn")
     make_output_dir(output_dir)
     paths = []
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
-        features, strides = {}, {}
+        features = {}
         for title, (model, mapper) in models.items():
             image = mapper(record)["image"]
             found = compute_features(model, [image], list(names[title].values()))
             features[title] = {level: found[name][0].float() for level, name in names[title].items()}
-            shapes = backbone_shapes(model, title)
-            strides[title] = {level: shapes[name].stride for level, name in names[title].items()}
         rows = {}
         for level in names[next(iter(names))]:
-            if quantity != "feature" and len({of[level] for of in strides.values()}) > 1:
-                raise ValueError(f"at level {level!r} the strides differ: only the features themselves can be drawn")
             maps = _compare({title: of[level] for title, of in features.items()}, level, quantity, reduction, top_k)
             rows[level] = {title: HeatMap(m.cpu().numpy(), strides[title][level]) for title, m in maps.items()}
         label = quantity if quantity == "correlation" else f"{quantity}, {_REDUCED[reduction].format(top_k)}"
@@ -91,23 +92,21 @@ def _level_names(config, models: Mapping[str, nn.Module], levels):
         levels = config.model.head.levels if is_distiller else backbone_shapes(next(iter(models.values())), "model")
     students = [title for title in models if title != "teacher"]
     names = {}
-    for title in students:
+    for title in students or models:
         shapes = backbone_shapes(models[title], title)
         if missing := [level for level in levels if level not in shapes]:
             raise ValueError(f"the {title} has no level {', '.join(missing)}; it has {', '.join(shapes)}")
         names[title] = {level: level for level in levels}
-    if "teacher" in models:
-        teacher_shapes = backbone_shapes(models["teacher"], "teacher")
-        student_shapes = backbone_shapes(models[students[0]], "student") if students else None
-        if student_shapes is None:
-            if missing := [level for level in levels if level not in teacher_shapes]:
-                raise ValueError(f"the teacher has no level {', '.join(missing)}; it has {', '.join(teacher_shapes)}")
-            names["teacher"] = {level: level for level in levels}
-        else:
-            mapping = {k: v for k, v in (config.model.get("levels") or {}).items() if k in levels}
-            pairs = match_levels(levels, student_shapes, teacher_shapes, mapping)
-            names["teacher"] = {pair.student: pair.teacher for pair in pairs}
+    if students and "teacher" in models:
+        shapes = (backbone_shapes(models[title], title) for title in (students[0], "teacher"))
+        mapping = {k: v for k, v in (config.model.get("levels") or {}).items() if k in levels}
+        names["teacher"] = {pair.student: pair.teacher for pair in match_levels(levels, *shapes, mapping)}
     return {title: names[title] for title in models}
+
+
+def _strides(model, names):
+    shapes = backbone_shapes(model, "model")
+    return {level: shapes[name].stride for level, name in names.items()}
 
 
 def _compare(features: Mapping[str, Tensor], level, quantity, reduction, top_k):

@@ -6,24 +6,28 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from detectron2.utils.file_io import PathManager
+
 __all__ = ["make_output_dir", "replace_file", "write_json"]
 
 
-def make_output_dir(path: str) -> None:
+def make_output_dir(path: str, *, called: str = "the directory ") -> None:
     """Makes a directory for files that are computed only after this.
 
     Args:
-        path: "" is the current one.
+        path: local or remote; "" is the current one.
+        called: what stands before the path in the message.
 
     Raises:
         ValueError: if it cannot be made or written to.
     """
     try:
-        os.makedirs(path or ".", exist_ok=True)
-        with tempfile.TemporaryFile(dir=path or "."):
-            pass
+        PathManager.mkdirs(path or ".")
+        if os.path.isdir(path or "."):
+            with tempfile.TemporaryFile(dir=path or "."):
+                pass
     except OSError as error:
-        raise ValueError(f"the directory {path} cannot be written: {error.strerror or error}") from error
+        raise ValueError(f"{called}{path} cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cankd.modeling import load_all_weights
 from detectron2.config import instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.data.catalog import Metadata
@@ -14,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from .data_checks import load_records
-from .training import with_image_format
+from .training import load_student, with_image_format
 
 __all__ = ["LoadedModel", "choose_records", "load_models", "metadata_of"]
 
@@ -56,8 +55,8 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
     Raises:
         ValueError: if there is none, or a checkpoint does not fit.
     """
-    student, checkpoint = config.model.get("student", config.model), config.train.init_checkpoint
-    if student is config.model:
+    checkpoint = config.train.init_checkpoint
+    if "student" not in config.model:
         if baseline:
             raise ValueError("this config describes one model, that of train.init_checkpoint: leave --baseline out")
         checkpoints = {"model": checkpoint}
@@ -66,9 +65,8 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
     models, loader = {}, config.dataloader.test
     for title, path in checkpoints.items():
         if path:
-            model = instantiate(student)
             option = "--baseline" if title == "student" else "train.init_checkpoint"
-            load_all_weights(model, path, f"{title} ({option})")
+            model = load_student(config, path, f"{title} ({option})")
             models[title] = LoadedModel(model, _CheckingMapper(instantiate(loader.mapper)))
     if "teacher" in config.model:
         teacher = instantiate(config.model.teacher)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import torch
-from cankd.evaluation import annotated_instances, match_greedily
+from cankd.evaluation import annotated_instances, confident_instances, match_greedily
 from cankd.visualization import draw_annotations, draw_detections, draw_segmentation, save_grid
 from detectron2.data.detection_utils import read_image
 from omegaconf import DictConfig
@@ -113,9 +113,7 @@ def _found_objects(output, record, score_threshold):
     """Returns the indices of the annotated objects that a model finds."""
     if "instances" not in output:
         raise ValueError("only detectors can be told apart by the objects that they find")
-    found = output["instances"].to("cpu")
-    found = found[found.scores >= score_threshold]
-    found = found[found.scores.argsort(descending=True)]
+    found = confident_instances(output["instances"], score_threshold)
     true = annotated_instances(record.get("annotations", ()), found.image_size)
     return set(match_greedily(found, true, iou_threshold=0.5, by_class=True).tolist()) - {-1}
 

@@ -1,15 +1,14 @@
 """Checks of a run that take seconds and are made before anything that takes hours."""
 
 import argparse
-import os
-import tempfile
 
 import torch
 from detectron2.engine import default_setup
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
+
+from .files import make_output_dir
 
 __all__ = ["check_batch_size", "check_device", "check_output_dir", "check_parts", "check_processes", "prepare_run"]
 
@@ -34,13 +33,7 @@ def check_output_dir(path: str) -> None:
     Raises:
         ValueError: if the directory cannot be made or written to.
     """
-    try:
-        PathManager.mkdirs(path)
-        if os.path.isdir(path):
-            with tempfile.TemporaryFile(dir=path):
-                pass
-    except OSError as error:
-        raise ValueError(f"train.output_dir={path} cannot be written: {error.strerror or error}") from error
+    make_output_dir(path, called="train.output_dir=")
 
 
 def check_device(device: str) -> None:

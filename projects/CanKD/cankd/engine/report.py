@@ -73,9 +73,7 @@ def make_report(
     try:
         os.makedirs(output_dir, exist_ok=True)
         curve_file = os.path.join(output_dir, "curves.png")
-        plot_runs(
-            dict(zip(_unique([name for name, _ in runs]), (path for _, path in runs))), curve_file, teacher=teacher
-        )
+        plot_runs(dict(zip(_unique([name for name, _ in runs]), (of for _, of in curves))), curve_file, teacher=teacher)
         sections = [
             _Section("Results", "".join(_result_tables(curves))),
             _Section("Training curves", pictures=[_embed(curve_file, "curves")]),

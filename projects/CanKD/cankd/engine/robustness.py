@@ -10,7 +10,6 @@ from typing import NamedTuple
 import torch
 from cankd.data import MIN_SIDE, Cell, CorruptedDataset, compile_corruptions
 from cankd.evaluation import Grid
-from cankd.modeling import load_all_weights
 from detectron2.config import instantiate
 from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation import DatasetEvaluators
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from .cell_store import CellStore
 from .data_checks import load_records
 from .fingerprints import fingerprint_data, fingerprint_model
+from .training import load_student
 
 __all__ = ["corrupted_loader", "evaluate_robustness"]
 
@@ -117,8 +117,7 @@ def _prepare(config, name, checkpoint, data_fingerprint, output_dir):
         model, description, wanted = teacher.model, config.model.teacher.model, teacher.input_format
     else:
         description = config.model.get("student", config.model)
-        model = instantiate(description)
-        load_all_weights(model, checkpoint, name)
+        model = load_student(config, checkpoint, name)
     model_fingerprint = f"{fingerprint_model(model, description)} {wanted}"
     store = CellStore(os.path.join(output_dir, name), data_fingerprint, model_fingerprint)
     return _Entry(model.to(config.train.device), store, {image_format, wanted} == {"BGR", "RGB"})

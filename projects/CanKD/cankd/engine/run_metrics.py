@@ -5,10 +5,7 @@ import logging
 import os
 from collections import defaultdict
 
-__all__ = ["HEADLINE_METRICS", "read_curves"]
-
-# The metric of each task that says most.
-HEADLINE_METRICS = ("bbox/AP", "segm/AP", "sem_seg/mIoU", "sem_seg/IoU")
+__all__ = ["read_curves"]
 
 logger = logging.getLogger(__name__)
 

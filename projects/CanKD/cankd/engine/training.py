@@ -27,6 +27,7 @@ __all__ = [
     "build_model",
     "choose_precision",
     "evaluate",
+    "load_student",
     "student_of",
     "teacher_data",
     "test",
@@ -105,9 +106,25 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
         teacher = instantiate(config.model.teacher)
         model, data = teacher.model, teacher_data(config.dataloader, teacher)
     else:
-        model, data = instantiate(config.model.get("student", config.model)), config.dataloader
-        load_all_weights(model, config.train.init_checkpoint, "student (train.init_checkpoint)")
+        model = load_student(config, config.train.init_checkpoint, "student (train.init_checkpoint)")
+        data = config.dataloader
     return test(data, model.to(config.train.device))
+
+
+def load_student(config: DictConfig, checkpoint: str, role: str) -> nn.Module:
+    """Builds the student of a distiller's config, or a plain config's model, with the weights of a checkpoint.
+
+    Args:
+        config: with ``model``.
+        checkpoint: has to have every weight.
+        role: what the model is, for messages.
+
+    Raises:
+        ValueError: if there is no checkpoint, or it is not of this model.
+    """
+    model = instantiate(config.model.get("student", config.model))
+    load_all_weights(model, checkpoint, role)
+    return model
 
 
 def teacher_data(data: DictConfig, teacher: Teacher) -> DictConfig:

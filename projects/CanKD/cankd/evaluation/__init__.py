@@ -1,6 +1,6 @@
 from .coco_evaluation import FastCOCOEvaluator
 from .confusion_matrix import ConfusionMatrix
-from .matching import annotated_instances, match_greedily
+from .matching import annotated_instances, confident_instances, match_greedily
 from .metrics import METRICS, ROBUSTNESS_METRICS
 from .robustness import Grid, metric_of, severity_means, summarize_robustness
 from .sem_seg_evaluation import SemSegEvaluator

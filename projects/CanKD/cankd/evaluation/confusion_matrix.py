@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 from detectron2.structures import Instances
 
-from .matching import match_greedily
+from .matching import confident_instances, match_greedily
 
 __all__ = ["ConfusionMatrix"]
 
@@ -45,8 +45,7 @@ class ConfusionMatrix:
             found: detections, with ``pred_boxes``, ``scores`` and ``pred_classes``.
             true: objects, with ``gt_boxes`` and ``gt_classes``.
         """
-        found = found[found.scores >= self.score_threshold]
-        found = found[found.scores.argsort(descending=True, stable=True)]
+        found = confident_instances(found, self.score_threshold)
         background = len(self.class_names) - 1
         missed = set(range(len(true)))
         matches = match_greedily(found, true, iou_threshold=self.iou_threshold)

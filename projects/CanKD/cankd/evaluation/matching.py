@@ -5,7 +5,14 @@ import torch
 from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
 from torch import Tensor
 
-__all__ = ["annotated_instances", "match_greedily"]
+__all__ = ["annotated_instances", "confident_instances", "match_greedily"]
+
+
+def confident_instances(found: Instances, score_threshold: float) -> Instances:
+    """Returns the detections from a score upwards, on the CPU, best first."""
+    found = found.to("cpu")
+    found = found[found.scores >= score_threshold]
+    return found[found.scores.argsort(descending=True, stable=True)]
 
 
 def match_greedily(found: Instances, true: Instances, *, iou_threshold: float, by_class: bool = False) -> Tensor:
@@ -15,7 +22,7 @@ def match_greedily(found: Instances, true: Instances, *, iou_threshold: float, b
     threshold.
 
     Args:
-        found: detections, in descending order of score, with ``pred_boxes`` and ``pred_classes``.
+        found: detections, as :func:`confident_instances` gives them, with ``pred_boxes`` and ``pred_classes``.
         true: objects, with ``gt_boxes`` and ``gt_classes``.
         iou_threshold: lowest IoU of a match, above 0.
         by_class: whether the two have to be of one class.
