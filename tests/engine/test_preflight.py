@@ -11,6 +11,8 @@ def test_output_dir_has_to_be_writable(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="train.output_dir=.*file/run cannot be written: Not a directory"):
         check_output_dir(str(tmp_path / "file" / "run"))
+    with pytest.raises(ValueError, match="train.output_dir=.*file cannot be written: Not a directory"):
+        check_output_dir(str(tmp_path / "file"))
 
 
 def test_devices_have_to_exist(monkeypatch):

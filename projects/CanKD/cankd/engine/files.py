@@ -23,7 +23,7 @@ def make_output_dir(path: str, *, called: str = "the directory ") -> None:
     """
     try:
         PathManager.mkdirs(path or ".")
-        if os.path.isdir(path or "."):
+        if os.path.exists(path or "."):  # local; fails if it is a file
             with tempfile.TemporaryFile(dir=path or "."):
                 pass
     except OSError as error:
