@@ -1,9 +1,11 @@
 import functools
+import gc
 import sys
 from collections.abc import Callable
 
 import detectron2.engine
 import torch.distributed as dist
+from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException
 
 from .preflight import check_processes
@@ -36,4 +38,15 @@ def _run(main, *args):
     main(*args)
     if dist.is_initialized():
         dist.barrier()  # the first process holds the store that the others still talk to
-        dist.destroy_process_group()  # left to the interpreter's exit, its threads now and then abort the process
+        _destroy_process_groups()
+
+
+def _destroy_process_groups():
+    """Ends the threads of all process groups, which may abort a process that exits before them.
+
+    They end with the last reference to their group, and two of these are kept by ``detectron2.utils.comm``.
+    """
+    dist.destroy_process_group()
+    comm._LOCAL_PROCESS_GROUP = None
+    comm._get_global_gloo_group.cache_clear()
+    gc.collect()  # models wrapped by DistributedDataParallel refer to a group, and a trainer to itself
