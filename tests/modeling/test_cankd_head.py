@@ -67,7 +67,9 @@ def test_agrees_with_the_published_implementation(path, dtype, tolerance):
 
 @pytest.mark.parametrize("affinity", AFFINITIES)
 @pytest.mark.parametrize("pool_size", [1, 2, 4, 8])
-@pytest.mark.parametrize("residual, instance_norm, norm", [(True, True, "BN"), (False, True, "BN"), (True, False, "")])
+@pytest.mark.parametrize(
+    "residual, instance_norm, norm", [(True, True, "BN"), (False, True, "BN"), (True, True, ""), (True, False, "")]
+)
 def test_equals_the_written_out_form(affinity, pool_size, residual, instance_norm, norm):
     generator = torch.Generator().manual_seed(pool_size)
     for batch, channels, inter_channels, height, width in [(1, 6, None, 17, 19), (3, 5, 7, 18, 9)]:

@@ -35,13 +35,60 @@ def test_prepares_images_as_its_own_model_does(tmp_path):
     config = detector_config("retinanet")
     config.update(pixel_mean=[123.0, 116.0, 103.0], pixel_std=[58.0, 57.0, 56.0], input_format="RGB")
     model = instantiate(config).eval()
-    found = Teacher(model=model, weights=save_weights(model, tmp_path / "teacher.pth"))
+    weights = save_weights(model, tmp_path / "teacher.pth")
+    found = Teacher(model=model, weights=weights, fold_norms=False)  # folded ones round otherwise
     bgr = batch(size=90)  # padded to the pyramid's 32
     rgb = [{**record, "image": record["image"].flip(0)} for record in bgr]
     expected = model.backbone(model.preprocess_image(rgb).tensor)
     for level in LEVELS:
         assert torch.equal(found(bgr, LEVELS, "BGR")[level], expected[level])
         assert torch.equal(found(rgb, LEVELS, "RGB")[level], expected[level])
+
+
+@pytest.mark.parametrize(
+    "option, tolerance",
+    [({}, 1e-4), ({"channels_last": True}, 1e-4), ({"precision": "float32"}, 1e-4), ({"precision": "bfloat16"}, 0.1)],
+    ids=str,
+)
+def test_options_for_speed_change_the_features_by_rounding_alone(tmp_path, option, tolerance):
+    plain = teacher(tmp_path, fold_norms=False)
+    fast = Teacher(model=plain.model, weights=str(tmp_path / "teacher.pth"), **option)
+    before = {name: value.clone() for name, value in fast.state_dict().items()}
+    expected, found = plain(batch(), LEVELS, "BGR"), fast(batch(), LEVELS, "BGR")
+    for level in LEVELS:
+        assert found[level].dtype == (torch.bfloat16 if "bfloat16" in option.values() else torch.float32)
+        error = (found[level].float() - expected[level]).norm() / expected[level].norm()
+        assert 0 < error < tolerance
+    assert fast.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in fast.state_dict().items())
+
+
+def test_what_is_made_for_speed_follows_the_model(tmp_path):
+    found = teacher(tmp_path)
+    assert found(batch(), ["p4"], "BGR")["p4"].dtype == torch.float
+    assert found.double()(batch(), ["p4"], "BGR")["p4"].dtype == torch.double
+
+
+def test_compiles_the_backbone(tmp_path, monkeypatch):
+    """Whatever compiles: here a stand-in, for a compiler takes minutes."""
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(options))
+    found = teacher(tmp_path, compile=True)
+    for _ in range(2):
+        found(batch(), LEVELS, "BGR")
+    assert compiled == [{"dynamic": True}]
+
+
+def test_the_surroundings_autocast_where_no_precision_is_said(tmp_path):
+    for precision, dtype in [("auto", torch.bfloat16), ("float32", torch.float32)]:
+        with torch.autocast("cpu", torch.bfloat16):
+            features = teacher(tmp_path, precision=precision)(batch(), ["p3"], "BGR")
+        assert features["p3"].dtype == dtype
+
+
+def test_refuses_an_unknown_precision(tmp_path):
+    with pytest.raises(ValueError, match="the teacher's precision is 'half'; it has to be one of .*'float16'"):
+        teacher(tmp_path, precision="half")
 
 
 def test_input_format_can_be_said_where_the_model_does_not(tmp_path):

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .covariances import covariances, instance_normalized_mse
 from .non_local import CrossNonLocal
 
 __all__ = ["CanKDHead"]
@@ -89,12 +90,19 @@ class CanKDHead(nn.Module):
         losses = {}
         with _full_precision(student_features):
             for level, student, teacher in self._adapt(student_features, teacher_features):
-                if level in self.non_local:
-                    student = self.non_local[level](student, teacher)
-                if self.instance_norm:
-                    student, teacher = F.instance_norm(student), F.instance_norm(teacher)
-                losses[f"loss_cankd_{level}"] = self.weight * F.mse_loss(student, teacher)
+                losses[f"loss_cankd_{level}"] = self.weight * self._compare(level, student, teacher)
         return losses
+
+    def _compare(self, level, student, teacher):
+        if level in self.non_local:
+            non_local = self.non_local[level]
+            if self.instance_norm and non_local.is_affine:
+                *moments, teacher_variance = covariances(student, teacher)
+                return instance_normalized_mse(*non_local.fused_covariances(teacher, *moments), teacher_variance)
+            student = non_local(student, teacher)
+        if self.instance_norm:
+            student, teacher = F.instance_norm(student), F.instance_norm(teacher)
+        return F.mse_loss(student, teacher)
 
     def inactive_losses(self, like: Tensor) -> dict[str, Tensor]:
         """Returns zeros by the same names, tied to every parameter, for steps on which the head does not run.

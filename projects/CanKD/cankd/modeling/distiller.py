@@ -80,9 +80,11 @@ class Distiller(nn.Module):
         if self.distillation_scale * self.head.weight == 0:
             losses = self.student(batched_inputs)
             return {**losses, **self._inactive_losses(next(iter(losses.values())))}
+        # First the teacher: a GPU runs it beside the student, and its memory is free before the student's fills.
+        teacher_features = self.teacher.start(batched_inputs, self._teacher_levels, self.input_format)
         with record_features(self.student.backbone) as student_features:
             losses = self.student(batched_inputs)
-        features = self.pair_features(batched_inputs, student_features)
+        features = self._pair(student_features, teacher_features())
         try:
             distillation_losses = self.head(*features)
         except ValueError as error:
@@ -110,8 +112,13 @@ class Distiller(nn.Module):
         Returns:
             The student's and the teacher's features by the student's level names.
         """
-        levels = [pair.teacher for pair in self.pairs]
-        teacher_features = self.teacher(batched_inputs, levels, self.input_format)
+        return self._pair(student_features, self.teacher(batched_inputs, self._teacher_levels, self.input_format))
+
+    @property
+    def _teacher_levels(self):
+        return [pair.teacher for pair in self.pairs]
+
+    def _pair(self, student_features, teacher_features):
         students, teachers = {}, {}
         for pair in self.pairs:
             student, teacher = student_features[pair.student], teacher_features[pair.teacher]

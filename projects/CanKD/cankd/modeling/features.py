@@ -173,7 +173,9 @@ def restrict_backbone(backbone: nn.Module, levels: Sequence[str]) -> nn.Module:
     return view
 
 
-def compute_features(model: nn.Module, images: Sequence[Tensor], levels: Sequence[str]) -> dict[str, Tensor]:
+def compute_features(
+    model: nn.Module, images: Sequence[Tensor], levels: Sequence[str], backbone: nn.Module | None = None
+) -> dict[str, Tensor]:
     """Computes features of images as a model itself would: normalised and padded by its own rules.
 
     Detectron2's meta-architectures have no common method for that.
@@ -182,14 +184,15 @@ def compute_features(model: nn.Module, images: Sequence[Tensor], levels: Sequenc
         model: with ``backbone``, ``pixel_mean`` and ``pixel_std``.
         images: ``(3, H, W)`` each, in the model's channel order, on any device.
         levels: names of the backbone's levels; others are computed only as far as these build on them.
+        backbone: what computes them, if it is not the model's own restricted to them.
 
     Returns:
         Map from level to feature, ``(N, C, H, W)``.
     """
-    backbone = model.backbone
+    backbone = restrict_backbone(model.backbone, levels) if backbone is None else backbone
     images = [(image.to(model.pixel_mean.device) - model.pixel_mean) / model.pixel_std for image in images]
     batch = ImageList.from_tensors(
         images, backbone.size_divisibility, padding_constraints=backbone.padding_constraints
     ).tensor
-    features = restrict_backbone(backbone, levels)(batch)
+    features = backbone(batch)
     return {level: features[level] for level in levels}

@@ -86,6 +86,42 @@ class CrossNonLocal(nn.Module):
         fused = self.norm(self.out(attended.unflatten(2, student.shape[2:])))
         return fused + student if self.residual else fused
 
+    @property
+    def is_affine(self) -> bool:
+        """Whether z is an affine function of x, of one matrix for all positions of an image."""
+        return self.affinity == "dot_product" and type(self.norm) in (nn.BatchNorm2d, nn.Identity)
+
+    def fused_covariances(
+        self, teacher: Tensor, mean: Tensor, student_covariance: Tensor, cross_covariance: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Computes what instance normalisation and MSE need of z, and not z itself, where the module :attr:`is_affine`.
+
+        ``out``, the attention and ``theta`` make one C × C matrix for each image, and so do the norm and the residual.
+
+        Args:
+            teacher: y, ``(N, C, H', W')``.
+            mean, student_covariance, cross_covariance: of x and with the teacher's feature, see :func:`covariances`.
+
+        Returns:
+            The variance of z over positions and its covariance with the teacher's feature, each ``(N, C)``.
+        """
+        context = _context(self._pool(self.phi(teacher)).flatten(2), self._pool(self.g(teacher)).flatten(2))
+        theta, out = self.theta.weight.flatten(1), self.out.weight.flatten(1)
+        attended = out @ context  # (N, C, C')
+        matrix = attended @ theta  # (N, C, C)
+        if isinstance(self.norm, nn.BatchNorm2d):
+            constant = attended @ self.theta.bias + self.out.bias  # (N, C)
+            matrix_mean = (matrix @ mean[..., None]).squeeze(2) + constant
+            variance = ((matrix @ student_covariance) * matrix).sum(2)
+            positions = teacher.shape[2] * teacher.shape[3]
+            matrix = _batch_norm_scale(self.norm, matrix_mean, variance, positions)[:, None] * matrix
+        if self.residual:
+            matrix = matrix + torch.eye(len(theta.mT), dtype=matrix.dtype, device=matrix.device)
+        variance = ((matrix @ student_covariance) * matrix).sum(2)
+        # Instance normalisation is blind to these, but DistributedDataParallel wants each parameter to take part.
+        ignored = 0.0 * sum(p.sum() for p in (self.theta.bias, self.out.bias, *self.norm.parameters()))
+        return variance + ignored, (matrix * cross_covariance.mT).sum(2)
+
     @torch.no_grad()
     def attention_rows(self, student: Tensor, teacher: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
         """Computes what some student positions draw from each teacher position, and nothing for the others.
@@ -137,8 +173,31 @@ def _build_norm(name, channels):
 
 def _attend_by_dot_product(query, key, value):
     """Groups ``query^T key value^T / M`` so that its only intermediate is C' × C'; divides early to keep it small."""
-    context = value @ (key / key.shape[2]).mT  # (N, C', C')
-    return context @ query
+    return _context(key, value) @ query
+
+
+def _context(key, value):
+    return value @ (key / key.shape[2]).mT  # (N, C', C')
+
+
+def _batch_norm_scale(norm, mean, variance, positions):
+    """Returns by what batch normalisation multiplies each channel, and updates its running statistics.
+
+    Args:
+        norm: the module.
+        mean, variance: of its input over the positions of each image, ``(N, C)``.
+        positions: their number.
+    """
+    if not norm.training:
+        return norm.weight * (norm.running_var + norm.eps).rsqrt()
+    batch_mean = mean.mean(0)
+    batch_variance = (variance + (mean - batch_mean).square()).mean(0)
+    with torch.no_grad():
+        count = len(mean) * positions
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(batch_mean, norm.momentum)
+        norm.running_var.lerp_(batch_variance * count / (count - 1), norm.momentum)
+    return norm.weight * (batch_variance + norm.eps).rsqrt()
 
 
 def _attend_by_softmax(query, key, value):

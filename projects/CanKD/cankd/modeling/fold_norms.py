@@ -1,0 +1,30 @@
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+__all__ = ["fold_norms"]
+
+
+def fold_norms(module: nn.Module) -> int:
+    """Makes batch normalisations part of the convolutions before them, as it is with fixed statistics.
+
+    Args:
+        module: in evaluation mode; its Detectron2 convolutions, those with an attribute ``norm``, are changed in place.
+
+    Returns:
+        How many there were.
+    """
+    folded = 0
+    for conv in module.modules():
+        norm = getattr(conv, "norm", None)
+        if not (
+            isinstance(conv, nn.Conv2d) and isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d))
+        ):
+            continue
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        conv.norm = None
+        folded += 1
+    module.requires_grad_(False)
+    return folded
