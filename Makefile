@@ -31,6 +31,10 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/head.py
+	$(BIN)/python benchmarks/teacher.py
+	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/corruptions.py
 
 $(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt requirements/no_deps.txt requirements/dev.txt setup.cfg setup.py

@@ -1,141 +1,133 @@
 #!/usr/bin/env python
-"""Time and peak memory of the distillation head, forward and backward, against its written-out form: `make bench`.
+"""The distillation head, forward and backward, against its floor and its written-out form: `make bench`.
 
-Both forms take turns in one process for the time, and each has a process of its own for the memory, of which the growth
-since before the first step counts. On a GPU the memory is the allocator's peak. The table goes to benchmarks/head.md.
+The floor is what no form can do without: the four 1×1 convolutions theta, phi, g and out, forward and backward, without
+a gradient to the teacher. The written-out form holds the positions × positions matrix, and is left out where that takes
+more than a GiB an image. The table goes to benchmarks/head.md, on a GPU to benchmarks/head_gpu.md with absolute times.
+
+Example:
+    benchmarks/head.py --sizes 25x42 50x84 --affinities dot_product
 """
 
 import argparse
-import pathlib
-import platform
-import re
 import statistics
-import subprocess
-import sys
-import time
 
+import numpy as np
 import torch
-from cankd.engine.files import replace_file
 from cankd.modeling import AFFINITIES, CanKDHead
-from tabulate import tabulate
+from measuring import (
+    add_arguments,
+    environment,
+    page_name,
+    peak_growth,
+    peak_growth_apart,
+    pipe_table,
+    ratio,
+    take_turns,
+    write_page,
+)
+from torch import nn
 from tqdm import tqdm
 from written_out import written_out_loss
 
+SIZES = ("25x42", "50x84", "100x168", "200x336")
+BATCH, CHANNELS = 2, 256
 FORMS = {
     "cankd": lambda head, student, teacher: head({"p3": student}, {"p3": teacher})["loss_cankd_p3"],
     "written_out": lambda head, student, teacher: written_out_loss(head, "p3", student, teacher),
 }
 
 
-class Step:
-    """One forward and backward pass of a form."""
-
-    def __init__(self, form, affinity, size, device):
-        torch.manual_seed(0)
-        self.form = FORMS[form]
-        self.head = CanKDHead(levels=["p3"], in_channels=size[1], affinity=affinity).to(device)
-        for parameter in self.head.parameters():
-            torch.nn.init.normal_(parameter, std=0.05)
-        self.student = torch.randn(size, device=device, requires_grad=True)
-        self.teacher = torch.randn(size, device=device)
-
-    def __call__(self):
-        self.form(self.head, self.student, self.teacher).backward()
+def build_step(form, affinity, size, device):
+    """Returns one forward and backward pass of a form, or of the floor."""
+    torch.manual_seed(0)
+    shape = (BATCH, CHANNELS, *map(int, size.split("x")))
+    student = torch.randn(shape, device=device, requires_grad=True)
+    teacher = torch.randn(shape, device=device)
+    if form == "floor":
+        return build_floor(student, teacher)
+    head = CanKDHead(levels=["p3"], in_channels=CHANNELS, affinity=affinity).to(device)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    return lambda: FORMS[form](head, student, teacher).backward()
 
 
-def measure_time(step, device):
-    """Returns the seconds of one step."""
-    if device == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        step()
-        end.record()
-        torch.cuda.synchronize()
-        return start.elapsed_time(end) / 1000
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
+def build_floor(student, teacher):
+    inner = CHANNELS // 2
+    theta, phi, g = (nn.Conv2d(CHANNELS, inner, 1).to(student.device) for _ in range(3))
+    out = nn.Conv2d(inner, CHANNELS, 1).to(student.device)
+    attended = torch.randn_like(student[:, :inner]).requires_grad_()
+    gradients = [torch.randn_like(x) for x in (attended, attended, attended, student)]
+
+    def step():
+        torch.autograd.backward([theta(student), phi(teacher), g(teacher), out(attended)], gradients)
+
+    return step
 
 
-def measure_memory(step, device):
-    """Returns by how many MiB the first steps raise the peak; meant for a fresh process."""
-    if device == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = peak_memory()
-    for _ in range(3):
-        step()
-    return peak_memory() - before
+def is_written_out(size):
+    height, width = map(int, size.split("x"))
+    return 4 * (height * width) * (height // 2 * (width // 2)) <= 2**30
 
 
-def peak_memory():
-    """Returns this process's peak resident memory in MiB; Linux counts it from the program's start."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10
-
-
-def measure_memory_apart(form, affinity, args):
-    command = [sys.executable, __file__, "--memory-of", form, "--affinities", affinity, "--threads", str(args.threads)]
-    command += ["--device", args.device, "--size", *map(str, args.size)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def compare(affinity, args):
-    """Returns a row: times and memories of both forms and their ratios."""
-    steps = {form: Step(form, affinity, args.size, args.device) for form in FORMS}
-    seconds = {form: [] for form in FORMS}
-    for repeat in range(args.repeats + 1):
-        for form, step in steps.items():
-            elapsed = measure_time(step, args.device)
-            if repeat:  # the first one warms up
-                seconds[form].append(elapsed)
-    ratios = sorted(ours / theirs for ours, theirs in zip(*seconds.values()))
-    medians = [statistics.median(values) for values in seconds.values()]
-    memory = [measure_memory_apart(form, affinity, args) for form in FORMS]
-    row = [
-        affinity,
-        f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})",
-        f"{memory[0] / memory[1]:.2f}",
-    ]
+def compare(affinity, size, args):
+    """Returns a row of ratios, and the median seconds of the head."""
+    forms = ["cankd", "floor", *(["written_out"] if is_written_out(size) else [])]
+    steps = {form: build_step(form, affinity, size, args.device) for form in forms}
+    seconds = take_turns(
+        steps, args.repeats if is_written_out(size) else min(args.repeats, args.large_repeats), args.device
+    )
+    memory = {form: peak_growth_apart(args, form, affinity, size) for form in forms}
+    row = [affinity, size.replace("x", "×")]
+    for other in ("floor", "written_out"):
+        row.append(ratio(seconds["cankd"], seconds[other]) if other in forms else "")
+    for other in ("floor", "written_out"):
+        row.append(f"{memory['cankd'] / memory[other]:.2f}" if other in forms else "")
     if args.device == "cuda":  # a CPU's absolute figures say more about the machine
-        row += [*(f"{1000 * value:.1f} ms" for value in medians), *(f"{value:,.0f} MiB" for value in memory)]
-    return row
+        row += [f"{1000 * statistics.median(seconds['cankd']):.2f} ms", f"{memory['cankd']:,.0f} MiB"]
+    return row, statistics.median(seconds["cankd"])
+
+
+def fit_exponent(sizes, seconds):
+    """Returns the k of seconds ~ positions^k by least squares over the logarithms."""
+    positions = [np.prod([int(side) for side in size.split("x")]) for size in sizes]
+    return np.polyfit(np.log(positions), np.log(seconds), 1)[0]
 
 
 def main(args):
     torch.set_num_threads(args.threads)
     if args.memory_of:
-        print(measure_memory(Step(args.memory_of, args.affinities[0], args.size, args.device), args.device))
+        print(peak_growth(build_step(*args.memory_of, args.device), args.device))
         return
-    rows = [compare(affinity, args) for affinity in tqdm(args.affinities, unit="affinity")]
-    headers = ["affinity", "time", "memory", "time", "time, written out", "memory", "memory, written out"][
-        : len(rows[0])
-    ]
-    table = tabulate(rows, headers, "pipe", colalign=("left", *["right"] * (len(headers) - 1)), disable_numparse=True)
-    machine = torch.cuda.get_device_name() if args.device == "cuda" else f"{args.threads} CPU threads"
+    cases = [(affinity, size) for affinity in args.affinities for size in args.sizes]
+    rows, seconds = [], {affinity: [] for affinity in args.affinities}
+    for affinity, size in tqdm(cases, unit="case"):
+        row, elapsed = compare(affinity, size, args)
+        rows.append(row)
+        seconds[affinity].append(elapsed)
+    headers = ["affinity", "positions", "time / floor", "time / written out", "memory / floor", "memory / written out"]
+    headers += ["time", "memory"] if args.device == "cuda" else []
     text = (
-        f"# Distillation head against its written-out form\n\n"
-        f"`benchmarks/head.py`: forward and backward at {'×'.join(map(str, args.size))}, pooling 2, float32, "
-        f"{machine}, PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}. Each figure is a "
-        f"ratio: cankd's form divided by the one that holds the positions × positions matrix. Time: median of "
-        f"{args.repeats} alternating pairs of steps (smallest and largest); memory: growth of the peak in a process of "
-        f"its own.\n\n{table}\n"
+        f"# Distillation head against its floor and its written-out form\n\n"
+        f"`benchmarks/head.py`: forward and backward at {BATCH}×{CHANNELS} channels, pooling 2, float32, "
+        f"{environment(args.device, args.threads)}. The floor is the four 1×1 convolutions alone; the written-out form holds the positions "
+        f"× positions matrix, where that takes no more than a GiB an image. Time: median of {args.repeats} alternating "
+        f"ratios (smallest–largest), of {args.large_repeats} where nothing is written out; memory: ratio of what the "
+        f"first step adds to the peak in a process of its own.\n\n{pipe_table(rows, headers)}\n"
     )
-    print(text)
-    if args.output:
-        with replace_file(args.output, "w") as f:
-            f.write(text)
+    if len(args.sizes) > 1:
+        exponents = [[name, f"{fit_exponent(args.sizes, values):.2f}"] for name, values in seconds.items()]
+        text += (
+            f"\nTime grows as a power of the number of positions, fitted over these sizes:\n\n"
+            f"{pipe_table(exponents, ['affinity', 'exponent'])}\n"
+        )
+    write_page(page_name("head", args.device), text)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=4, default=[2, 256, 100, 168], metavar=("N", "C", "H", "W"))
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW")
     parser.add_argument("--affinities", nargs="+", choices=AFFINITIES, default=list(AFFINITIES))
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--output", default=str(pathlib.Path(__file__).with_suffix(".md")), help="table, '' for none")
-    parser.add_argument("--memory-of", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--large-repeats", type=int, default=3, help="where nothing is written out")
+    add_arguments(parser, repeats=9)
     main(parser.parse_args())

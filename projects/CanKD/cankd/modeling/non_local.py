@@ -96,31 +96,32 @@ class CrossNonLocal(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Computes what instance normalisation and MSE need of z, and not z itself, where the module :attr:`is_affine`.
 
-        ``out``, the attention and ``theta`` make one C × C matrix for each image, and so do the norm and the residual.
+        Before norm and residual, z is ``u = A x`` and a constant: ``out``, the attention and ``theta`` make A.
 
         Args:
             teacher: y, ``(N, C, H', W')``.
-            mean, student_covariance, cross_covariance: of x and with the teacher's feature, see :func:`covariances`.
+            mean, student_covariance, cross_covariance: of x, and of x with y, see :func:`covariances`.
 
         Returns:
-            The variance of z over positions and its covariance with the teacher's feature, each ``(N, C)``.
+            The variance of z over positions and its covariance with y, each ``(N, C)``.
         """
         context = _context(self._pool(self.phi(teacher)).flatten(2), self._pool(self.g(teacher)).flatten(2))
-        theta, out = self.theta.weight.flatten(1), self.out.weight.flatten(1)
-        attended = out @ context  # (N, C, C')
-        matrix = attended @ theta  # (N, C, C)
+        attended = self.out.weight.flatten(1) @ context  # (N, C, C')
+        matrix = attended @ self.theta.weight.flatten(1)  # (N, C, C)
+        product = matrix @ student_covariance  # of u with x
+        variance, covariance = (product * matrix).sum(2), (cross_covariance.mT * matrix).sum(2)
+        scale = 1.0
         if isinstance(self.norm, nn.BatchNorm2d):
             constant = attended @ self.theta.bias + self.out.bias  # (N, C)
-            matrix_mean = (matrix @ mean[..., None]).squeeze(2) + constant
-            variance = ((matrix @ student_covariance) * matrix).sum(2)
-            positions = teacher.shape[2] * teacher.shape[3]
-            matrix = _batch_norm_scale(self.norm, matrix_mean, variance, positions)[:, None] * matrix
+            mean = (matrix @ mean[..., None]).squeeze(2) + constant
+            scale = _batch_norm_scale(self.norm, mean, variance, positions=teacher.shape[2] * teacher.shape[3])
+        variance, covariance = scale * scale * variance, scale * covariance
         if self.residual:
-            matrix = matrix + torch.eye(len(theta.mT), dtype=matrix.dtype, device=matrix.device)
-        variance = ((matrix @ student_covariance) * matrix).sum(2)
-        # Instance normalisation is blind to these, but DistributedDataParallel wants each parameter to take part.
+            variance = variance + 2 * scale * _diagonal(product) + _diagonal(student_covariance)
+            covariance = covariance + _diagonal(cross_covariance)
+        # Instance normalisation is blind to constants, but DistributedDataParallel wants each parameter to take part.
         ignored = 0.0 * sum(p.sum() for p in (self.theta.bias, self.out.bias, *self.norm.parameters()))
-        return variance + ignored, (matrix * cross_covariance.mT).sum(2)
+        return variance + ignored, covariance
 
     @torch.no_grad()
     def attention_rows(self, student: Tensor, teacher: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
@@ -178,6 +179,10 @@ def _attend_by_dot_product(query, key, value):
 
 def _context(key, value):
     return value @ (key / key.shape[2]).mT  # (N, C', C')
+
+
+def _diagonal(matrix):
+    return matrix.diagonal(dim1=1, dim2=2)
 
 
 def _batch_norm_scale(norm, mean, variance, positions):

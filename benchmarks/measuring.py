@@ -1,0 +1,105 @@
+"""Fair measurements: two things in turns, as ratios of pairs; peak memory in a process of its own."""
+
+import argparse
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from cankd.engine.files import replace_file
+from tabulate import tabulate
+
+HERE = pathlib.Path(__file__).parent
+
+
+def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
+    """Adds the options that the benchmarks share."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=repeats)
+    parser.add_argument("--memory-of", nargs="+", help=argparse.SUPPRESS)
+
+
+def measure_time(step: Callable[[], object], device: str) -> float:
+    """Returns the seconds of one step."""
+    if device == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        step()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1000
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def take_turns(steps: Mapping[str, Callable[[], object]], repeats: int, device: str) -> dict[str, list[float]]:
+    """Measures each step ``repeats`` times, one after another, after a first round that warms up."""
+    seconds = {name: [] for name in steps}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            elapsed = measure_time(step, device)
+            if repeat:
+                seconds[name].append(elapsed)
+    return seconds
+
+
+def ratio(values: Sequence[float], baseline: Sequence[float]) -> str:
+    """Returns the median of the ratios of pairs, with the smallest and the largest."""
+    ratios = sorted(a / b for a, b in zip(values, baseline))
+    return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
+
+
+def peak_growth(step: Callable[[], object], device: str) -> float:
+    """Returns by how many MiB the first step raises the peak; meant for a fresh process."""
+    if device == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak of building what is measured does not count
+    before = _peak_memory()
+    step()
+    return _peak_memory() - before
+
+
+def _peak_memory():
+    """Returns this process's peak resident memory in MiB, as Linux counts it."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10
+
+
+def peak_growth_apart(args: argparse.Namespace, *case: object) -> float:
+    """Starts the running script again with ``--memory-of CASE`` and returns what it prints."""
+    command = [sys.executable, sys.argv[0], "--device", args.device, "--threads", args.threads, "--memory-of", *case]
+    return float(subprocess.run([str(x) for x in command], check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def environment(device: str, threads: int) -> str:
+    """Describes what the figures were measured on."""
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"{threads} CPU threads"
+    return f"{machine}, PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
+
+
+def pipe_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    """Returns a Markdown table, its first column to the left."""
+    align = ("left", *["right"] * (len(headers) - 1))
+    return tabulate(rows, headers, "pipe", colalign=align, disable_numparse=True)
+
+
+def write_page(name: str, text: str) -> None:
+    """Prints a page of results and writes it beside the benchmarks."""
+    print(text)
+    with replace_file(str(HERE / name), "w") as f:
+        f.write(text)
+
+
+def page_name(stem: str, device: str) -> str:
+    """Returns the name of a benchmark's page; figures of a GPU have their own."""
+    return f"{stem}_gpu.md" if device == "cuda" else f"{stem}.md"
