@@ -107,10 +107,11 @@ def main(args):
         seconds[affinity].append(elapsed)
     headers = ["affinity", "positions", "time / floor", "time / written out", "memory / floor", "memory / written out"]
     headers += ["time", "memory"] if args.device == "cuda" else []
+    where = environment(args.device, args.threads)
     text = (
         f"# Distillation head against its floor and its written-out form\n\n"
         f"`benchmarks/head.py`: forward and backward at {BATCH}×{CHANNELS} channels, pooling 2, float32, "
-        f"{environment(args.device, args.threads)}. The floor is the four 1×1 convolutions alone; the written-out form holds the positions "
+        f"{where}. The floor is the four 1×1 convolutions alone; the written-out form holds the positions "
         f"× positions matrix, where that takes no more than a GiB an image. Time: median of {args.repeats} alternating "
         f"ratios (smallest–largest), of {args.large_repeats} where nothing is written out; memory: ratio of what the "
         f"first step adds to the peak in a process of its own.\n\n{pipe_table(rows, headers)}\n"

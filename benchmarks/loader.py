@@ -12,19 +12,22 @@ import subprocess
 import sys
 import tempfile
 
-import torch
 from cankd import model_zoo
-from measuring import environment, pipe_table, write_page
+from measuring import TRAINING_SCRIPT, environment, pipe_table, write_page
 from tqdm import tqdm
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "tools" / "lazyconfig_train_net.py"
 CONFIGS = [f"{model}_R10{pair}" for model in ("retinanet", "faster_rcnn", "semantic_fpn") for pair in ("", "_from_R18")]
 
 
 def measure(config, iterations):
     """Returns the medians, over the last 20 iterations, of the time that a step waits and takes."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, SCRIPT, "--config-file", model_zoo.get_config_file(f"DigitScenes/{config}.py")]
+        command = [
+            sys.executable,
+            TRAINING_SCRIPT,
+            "--config-file",
+            model_zoo.get_config_file(f"DigitScenes/{config}.py"),
+        ]
         command += [f"train.max_iter={iterations}", f"train.output_dir={folder}", "train.init_checkpoint=''"]
         command += ["dataloader.evaluator=null"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -40,7 +43,7 @@ def main(args):
         rows.append([config, f"{waited / total:.1%}"])
     text = (
         f"# Waiting for data\n\n`benchmarks/loader.py`: share of a training step that waits for the loader, with the "
-        f"config's one worker beside the training, {environment("cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads())}; median of 20 iterations.\n\n"
+        f"config's one worker beside the training, {environment()}; median of 20 iterations.\n\n"
         f"{pipe_table(rows, ['config', 'waits'])}\n"
     )
     write_page("loader.md", text)

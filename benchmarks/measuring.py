@@ -15,6 +15,7 @@ from cankd.engine.files import replace_file
 from tabulate import tabulate
 
 HERE = pathlib.Path(__file__).parent
+TRAINING_SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
 
 
 def add_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
@@ -81,9 +82,10 @@ def peak_growth_apart(args: argparse.Namespace, *case: object) -> float:
     return float(subprocess.run([str(x) for x in command], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-def environment(device: str, threads: int) -> str:
-    """Describes what the figures were measured on."""
-    machine = torch.cuda.get_device_name() if device == "cuda" else f"{threads} CPU threads"
+def environment(device: str | None = None, threads: int | None = None) -> str:
+    """Describes what the figures were measured on; what is not given is what torch takes by itself."""
+    on_gpu = device == "cuda" if device else torch.cuda.is_available()
+    machine = torch.cuda.get_device_name() if on_gpu else f"{threads or torch.get_num_threads()} CPU threads"
     return f"{machine}, PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
 
 

@@ -5,18 +5,15 @@ Each measurement is a process of its own. The table goes to benchmarks/startup.m
 """
 
 import argparse
-import pathlib
 import subprocess
 import sys
 import tempfile
 import time
 
-import torch
 from cankd import model_zoo
-from measuring import environment, pipe_table, ratio, write_page
+from measuring import TRAINING_SCRIPT, environment, pipe_table, ratio, write_page
 from tqdm import tqdm
 
-SCRIPT = pathlib.Path(__file__).parents[1] / "tools" / "lazyconfig_train_net.py"
 IMPORTS = {
     "import Detectron2": "import detectron2.engine, detectron2.evaluation, detectron2.model_zoo",
     "import cankd": "import cankd.engine",
@@ -40,7 +37,13 @@ def main(args):
         ]
         commands = {name: [sys.executable, "-c", code] for name, code in IMPORTS.items()}
         for name, config in RUNS.items():
-            commands[name] = [sys.executable, SCRIPT, "--config-file", model_zoo.get_config_file(config), *options]
+            commands[name] = [
+                sys.executable,
+                TRAINING_SCRIPT,
+                "--config-file",
+                model_zoo.get_config_file(config),
+                *options,
+            ]
         seconds = {name: [] for name in commands}
         for repeat in tqdm(range(args.repeats + 1), unit="round"):
             for name, command in commands.items():
@@ -51,7 +54,7 @@ def main(args):
     titles = {"student alone": "one iteration, student alone", "CanKD": "one iteration, CanKD"}
     rows = [[titles.get(name, name), ratio(values, seconds[baseline])] for name, values in seconds.items()]
     text = (
-        f"# Start-up\n\n`benchmarks/startup.py`: whole processes, from the command to the exit, {environment("cuda" if torch.cuda.is_available() else "cpu", torch.get_num_threads())}; "
+        f"# Start-up\n\n`benchmarks/startup.py`: whole processes, from the command to the exit, {environment()}; "
         f"median of {args.repeats} alternating ratios to importing Detectron2's engine, evaluation and model zoo "
         f"(smallest–largest). A run of one iteration (RetinaNet R10, Digit Scenes) reads the data set, builds student "
         f"and teacher, trains on one batch and saves the checkpoint.\n\n{pipe_table(rows, ['', 'time / import'])}\n"

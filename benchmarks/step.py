@@ -138,8 +138,8 @@ def describe_coco_cost(seconds, args):
             rows.append([pair, part, arithmetic, f"{hours:.1f} h / 8 = {hours / 8:.1f} h"])
     return (
         f"\n## What a 2x COCO run costs\n\n{COCO_EPOCHS} epochs of {COCO_IMAGES:,} images, {args.images} at a time, "
-        f"are {iterations:,.0f} iterations. Eight GPUs are eight such batches at a time and an eighth of the iterations; "
-        f"their communication is not measured and comes on top, as does evaluation.\n\n"
+        f"are {iterations:,.0f} iterations. Eight GPUs are eight such batches at a time and an eighth of the "
+        f"iterations; their communication is not measured and comes on top, as does evaluation.\n\n"
         f"{pipe_table(rows, ['pair', 'step', 'one GPU', 'eight GPUs, at best'])}\n"
     )
 
@@ -170,10 +170,11 @@ def main(args):
     )
     stem = page_name("growth", args.device).replace(".md", ".png")
     precision = "float16 autocast" if args.device == "cuda" else "float32"
+    where = environment(args.device, args.threads)
     text = (
         f"# A training step\n\n"
         f"`benchmarks/step.py`: R50 ← R101, P3–P5, {args.images} images of {args.size[0]}×{args.size[1]}, random "
-        f"weights and images, {precision}, {environment(args.device, args.threads)}. Time: median of {args.repeats} alternating ratios "
+        f"weights and images, {precision}, {where}. Time: median of {args.repeats} alternating ratios "
         f"(smallest–largest) to the student alone and to student and teacher's forward pass; share of the whole step "
         f"that a part adds; memory: ratio of what the first step adds to the peak in a process of its own.\n\n"
         f"{pipe_table(rows, headers)}\n\nThe CanKD step against a student's step plus a teacher's forward pass, each "

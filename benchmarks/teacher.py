@@ -42,9 +42,10 @@ def main(args):
         row = [name, ratio(values, seconds["plain"]), f"{error:.1e}"]
         rows.append(row + ([f"{1000 * statistics.median(values):.1f} ms"] if args.device == "cuda" else []))
     headers = ["options", "time / plain", "error of the features", *(["time"] if args.device == "cuda" else [])]
+    where = environment(args.device, args.threads)
     text = (
         f"# The teacher's forward pass\n\n`benchmarks/teacher.py`: R101, P3–P5 and no other level, {images} images of "
-        f"{size[0]}×{size[1]}, random weights and images, {environment(args.device, args.threads)}.\nTime: median of {args.repeats} "
+        f"{size[0]}×{size[1]}, random weights and images, {where}. Time: median of {args.repeats} "
         f"alternating ratios (smallest–largest); error: norm of the difference to the plain features over their norm.\n"
         f"\n{pipe_table(rows, headers)}\n"
     )
