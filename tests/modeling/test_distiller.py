@@ -47,6 +47,16 @@ def test_loss_is_the_heads_on_the_students_own_features(tmp_path):
         torch.testing.assert_close(losses[name], 0.25 * expected[name])
 
 
+def test_the_teacher_starts_before_the_student(tmp_path):
+    model = distiller(tmp_path).train()
+    order = []
+    for name, part in (("teacher", model.teacher), ("student", model.student)):
+        part.register_forward_hook(lambda *_, name=name: order.append(name))
+    with EventStorage():
+        model(batch())
+    assert order == ["teacher", "student"]
+
+
 def test_task_losses_and_their_gradients_are_untouched(tmp_path):
     model = distiller(tmp_path).train()
     model.head.weight = 0.0

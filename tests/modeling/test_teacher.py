@@ -69,6 +69,16 @@ def test_what_is_made_for_speed_follows_the_model(tmp_path):
     assert found.double()(batch(), ["p4"], "BGR")["p4"].dtype == torch.double
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_stream_of_its_own_changes_nothing(tmp_path):
+    found = teacher(tmp_path, precision="float32").cuda()
+    expected = found(batch(), LEVELS, "BGR")
+    wait = found.start(batch(), LEVELS, "BGR")
+    torch.randn(2000, 2000, device="cuda") @ torch.randn(2000, 2000, device="cuda")  # the student's work
+    for level, feature in wait().items():
+        torch.testing.assert_close(feature, expected[level])
+
+
 def test_compiles_the_backbone(tmp_path, monkeypatch):
     """Whatever compiles: here a stand-in, for a compiler takes minutes."""
     compiled = []

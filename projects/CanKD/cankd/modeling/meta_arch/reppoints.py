@@ -159,7 +159,7 @@ class RepPoints(DenseDetector):
             reduction="sum",
         )
         return {
-            "loss_cls": loss_cls / max(foreground.sum().item(), 1),
+            "loss_cls": loss_cls / foreground.sum().clamp(min=1),
             "loss_points_init": self.loss_weight_init * self._box_loss(init, gt_init, positions),
             "loss_points_refine": self.loss_weight_refine * self._box_loss(refine, gt_refine, positions),
         }
