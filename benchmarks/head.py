@@ -74,9 +74,7 @@ def compare(affinity, size, args):
     """Returns a row of ratios, and the median seconds of the head."""
     forms = ["cankd", "floor", *(["written_out"] if is_written_out(size) else [])]
     steps = {form: build_step(form, affinity, size, args.device) for form in forms}
-    seconds = take_turns(
-        steps, args.repeats if is_written_out(size) else min(args.repeats, args.large_repeats), args.device
-    )
+    seconds = take_turns(steps, args.repeats, args.device, args.limit)
     memory = {form: peak_growth_apart(args, form, affinity, size) for form in forms}
     row = [affinity, size.replace("x", "×")]
     for other in ("floor", "written_out"):
@@ -113,8 +111,8 @@ def main(args):
         f"`benchmarks/head.py`: forward and backward at {BATCH}×{CHANNELS} channels, pooling 2, float32, "
         f"{where}. The floor is the four 1×1 convolutions alone; the written-out form holds the positions "
         f"× positions matrix, where that takes no more than a GiB an image. Time: median of {args.repeats} alternating "
-        f"ratios (smallest–largest), of {args.large_repeats} where nothing is written out; memory: ratio of what the "
-        f"first step adds to the peak in a process of its own.\n\n{pipe_table(rows, headers)}\n"
+        f"ratios (smallest–largest), of fewer where a case takes longer than {args.limit:.0f} s; memory: ratio of what "
+        f"the first step adds to the peak in a process of its own.\n\n{pipe_table(rows, headers)}\n"
     )
     if len(args.sizes) > 1:
         exponents = [[name, f"{fit_exponent(args.sizes, values):.2f}"] for name, values in seconds.items()]
@@ -129,6 +127,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW")
     parser.add_argument("--affinities", nargs="+", choices=AFFINITIES, default=list(AFFINITIES))
-    parser.add_argument("--large-repeats", type=int, default=3, help="where nothing is written out")
+    parser.add_argument("--limit", type=float, default=60, help="seconds of a case after which no repeat begins")
     add_arguments(parser, repeats=9)
     main(parser.parse_args())

@@ -1,6 +1,7 @@
 """Fair measurements: two things in turns, as ratios of pairs; peak memory in a process of its own."""
 
 import argparse
+import math
 import pathlib
 import platform
 import re
@@ -40,10 +41,18 @@ def measure_time(step: Callable[[], object], device: str) -> float:
     return time.perf_counter() - start
 
 
-def take_turns(steps: Mapping[str, Callable[[], object]], repeats: int, device: str) -> dict[str, list[float]]:
-    """Measures each step ``repeats`` times, one after another, after a first round that warms up."""
+def take_turns(
+    steps: Mapping[str, Callable[[], object]], repeats: int, device: str, limit: float = math.inf
+) -> dict[str, list[float]]:
+    """Measures each step ``repeats`` times, one after another, after a first round that warms up.
+
+    Once all rounds together have taken ``limit`` seconds, and one has been measured, no other begins.
+    """
     seconds = {name: [] for name in steps}
+    start = time.perf_counter()
     for repeat in range(repeats + 1):
+        if repeat > 1 and time.perf_counter() - start > limit:
+            break
         for name, step in steps.items():
             elapsed = measure_time(step, device)
             if repeat:

@@ -10,6 +10,10 @@ def test_steps_take_turns_after_a_round_that_warms_up():
     assert [len(values) for values in seconds.values()] == [2, 2]
 
 
+def test_a_limit_leaves_at_least_one_measurement():
+    assert [len(values) for values in take_turns({"a": lambda: None}, 5, "cpu", limit=0).values()] == [1]
+
+
 def test_ratio_is_the_median_of_pairs():
     assert ratio([2.0, 9.0, 4.0], [1.0, 3.0, 4.0]) == "2.00 (1.00–3.00)"
 
