@@ -137,7 +137,7 @@ class Teacher(nn.Module):
         if precision == "auto":
             if device != "cuda":
                 return contextlib.nullcontext()
-            precision = "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            precision = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         return torch.autocast(device, PRECISIONS[precision], enabled=precision != "float32")
 
     def _backbone(self, levels):
