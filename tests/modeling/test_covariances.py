@@ -31,6 +31,7 @@ def test_moments_and_gradients_equal_those_of_torch(size):
         results.append([*moments, x.grad])
     for found, expected in zip(*results):
         torch.testing.assert_close(found, expected)
+    assert [moment.requires_grad for moment in results[0][:4]] == [True, True, True, False]
 
 
 def test_a_mean_far_from_zero_costs_no_digits():

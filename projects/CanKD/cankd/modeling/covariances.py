@@ -39,9 +39,10 @@ class _Covariances(torch.autograd.Function):
             xy = xy + x_block @ y_block.mT
             yy = yy + torch.linalg.vecdot(y_block, y_block)
         ctx.save_for_backward(x, y, x_mean, y_mean)
-        ctx.mark_non_differentiable(yy)
         positions = x.shape[2]
-        return x_mean.squeeze(2), xx / positions, xy / positions, yy / positions
+        y_variance = yy / positions
+        ctx.mark_non_differentiable(y_variance)
+        return x_mean.squeeze(2), xx / positions, xy / positions, y_variance
 
     @staticmethod
     @once_differentiable

@@ -109,7 +109,8 @@ class CrossNonLocal(nn.Module):
         attended = self.out.weight.flatten(1) @ context  # (N, C, C')
         matrix = attended @ self.theta.weight.flatten(1)  # (N, C, C)
         product = matrix @ student_covariance  # of u with x
-        variance, covariance = (product * matrix).sum(2), (cross_covariance.mT * matrix).sum(2)
+        variance = (product * matrix).sum(2).clamp(min=0)  # rounding may take it below
+        covariance = (cross_covariance.mT * matrix).sum(2)
         scale = 1.0
         if isinstance(self.norm, nn.BatchNorm2d):
             constant = attended @ self.theta.bias + self.out.bias  # (N, C)
