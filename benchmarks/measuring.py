@@ -1,6 +1,7 @@
 """Fair measurements: two things in turns, as ratios of pairs; peak memory in a process of its own."""
 
 import argparse
+import itertools
 import math
 import pathlib
 import platform
@@ -42,22 +43,23 @@ def measure_time(step: Callable[[], object], device: str) -> float:
 
 
 def take_turns(
-    steps: Mapping[str, Callable[[], object]], repeats: int, device: str, limit: float = math.inf
+    steps: Mapping[str, Callable[[], object]], repeats: int, device: str, shortest: float = 0, longest: float = math.inf
 ) -> dict[str, list[float]]:
-    """Measures each step ``repeats`` times, one after another, after a first round that warms up.
+    """Measures each step ``repeats`` times or more, one after another, after a first round that warms up.
 
-    Once all rounds together have taken ``limit`` seconds, and one has been measured, no other begins.
+    There are more rounds if all together take less than ``shortest`` seconds, and fewer, but one, if they would begin
+    after more than ``longest``.
     """
     seconds = {name: [] for name in steps}
     start = time.perf_counter()
-    for repeat in range(repeats + 1):
-        if repeat > 1 and time.perf_counter() - start > limit:
-            break
+    for measured in itertools.count(-1):  # the first round warms up
+        elapsed = time.perf_counter() - start
+        if measured >= repeats and elapsed >= shortest or measured >= 1 and elapsed > longest:
+            return seconds
         for name, step in steps.items():
-            elapsed = measure_time(step, device)
-            if repeat:
-                seconds[name].append(elapsed)
-    return seconds
+            value = measure_time(step, device)
+            if measured >= 0:
+                seconds[name].append(value)
 
 
 def ratio(values: Sequence[float], baseline: Sequence[float]) -> str:

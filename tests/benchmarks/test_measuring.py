@@ -1,3 +1,5 @@
+import itertools
+
 import torch
 
 from benchmarks.measuring import peak_growth, ratio, take_turns
@@ -11,7 +13,12 @@ def test_steps_take_turns_after_a_round_that_warms_up():
 
 
 def test_a_limit_leaves_at_least_one_measurement():
-    assert [len(values) for values in take_turns({"a": lambda: None}, 5, "cpu", limit=0).values()] == [1]
+    assert [len(values) for values in take_turns({"a": lambda: None}, 5, "cpu", longest=0).values()] == [1]
+
+
+def test_short_steps_are_measured_more_often(monkeypatch):
+    monkeypatch.setattr("time.perf_counter", itertools.count().__next__)  # each look at the clock is a second later
+    assert len(take_turns({"a": lambda: None}, 2, "cpu", shortest=30)["a"]) == 9
 
 
 def test_ratio_is_the_median_of_pairs():
