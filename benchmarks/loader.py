@@ -9,11 +9,9 @@ import argparse
 import json
 import pathlib
 import subprocess
-import sys
 import tempfile
 
-from cankd import model_zoo
-from measuring import TRAINING_SCRIPT, environment, pipe_table, write_page
+from measuring import environment, pipe_table, training_command, write_page
 from tqdm import tqdm
 
 CONFIGS = [f"{model}_R10{pair}" for model in ("retinanet", "faster_rcnn", "semantic_fpn") for pair in ("", "_from_R18")]
@@ -22,14 +20,7 @@ CONFIGS = [f"{model}_R10{pair}" for model in ("retinanet", "faster_rcnn", "seman
 def measure(config, iterations):
     """Returns the medians, over the last 20 iterations, of the time that a step waits and takes."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            TRAINING_SCRIPT,
-            "--config-file",
-            model_zoo.get_config_file(f"DigitScenes/{config}.py"),
-        ]
-        command += [f"train.max_iter={iterations}", f"train.output_dir={folder}", "train.init_checkpoint=''"]
-        command += ["dataloader.evaluator=null"]
+        command = training_command(f"DigitScenes/{config}.py", folder, iterations)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         *_, last = (pathlib.Path(folder) / "metrics.json").read_text().splitlines()
     metrics = json.loads(last)

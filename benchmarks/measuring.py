@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
+from cankd import model_zoo
 from cankd.engine.files import replace_file
 from tabulate import tabulate
 
@@ -60,6 +61,13 @@ def take_turns(
             value = measure_time(step, device)
             if measured >= 0:
                 seconds[name].append(value)
+
+
+def training_command(config: str, output_dir: str, iterations: int) -> list[str]:
+    """Returns the command that trains a config of the model zoo for some iterations and evaluates nothing."""
+    options = [f"train.max_iter={iterations}", f"train.output_dir={output_dir}", "train.init_checkpoint=''"]
+    config_file = model_zoo.get_config_file(config)
+    return [sys.executable, str(TRAINING_SCRIPT), "--config-file", config_file, *options, "dataloader.evaluator=null"]
 
 
 def ratio(values: Sequence[float], baseline: Sequence[float]) -> str:

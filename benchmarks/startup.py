@@ -5,13 +5,12 @@ Each measurement is a process of its own. The table goes to benchmarks/startup.m
 """
 
 import argparse
+import functools
 import subprocess
 import sys
 import tempfile
-import time
 
-from cankd import model_zoo
-from measuring import TRAINING_SCRIPT, environment, pipe_table, ratio, write_page
+from measuring import environment, pipe_table, ratio, take_turns, training_command, write_page
 from tqdm import tqdm
 
 IMPORTS = {
@@ -21,35 +20,19 @@ IMPORTS = {
 RUNS = {"student alone": "DigitScenes/retinanet_R10.py", "CanKD": "DigitScenes/retinanet_R10_from_R18.py"}
 
 
-def run(command):
-    start = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return time.perf_counter() - start
-
-
 def main(args):
     with tempfile.TemporaryDirectory() as folder:
-        options = [
-            "train.max_iter=1",
-            f"train.output_dir={folder}",
-            "train.init_checkpoint=''",
-            "dataloader.evaluator=null",
-        ]
         commands = {name: [sys.executable, "-c", code] for name, code in IMPORTS.items()}
-        for name, config in RUNS.items():
-            commands[name] = [
-                sys.executable,
-                TRAINING_SCRIPT,
-                "--config-file",
-                model_zoo.get_config_file(config),
-                *options,
-            ]
-        seconds = {name: [] for name in commands}
-        for repeat in tqdm(range(args.repeats + 1), unit="round"):
-            for name, command in commands.items():
-                elapsed = run(command)
-                if repeat:  # the first fills the disk's cache and builds the data set
-                    seconds[name].append(elapsed)
+        commands.update({name: training_command(config, folder, 1) for name, config in RUNS.items()})
+        with tqdm(total=len(commands) * (args.repeats + 1), unit="process") as bar:
+
+            def run(command):
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                bar.update()
+
+            # The round that warms up fills the disk's cache and builds the data set.
+            steps = {name: functools.partial(run, command) for name, command in commands.items()}
+            seconds = take_turns(steps, args.repeats, "cpu")
     baseline = "import Detectron2"
     titles = {"student alone": "one iteration, student alone", "CanKD": "one iteration, CanKD"}
     rows = [[titles.get(name, name), ratio(values, seconds[baseline])] for name, values in seconds.items()]
