@@ -14,6 +14,6 @@ def small_pspnet(width, num_blocks):
         output_stride=8,
         out_features=["res4", "res5"],
     )
-    model = pspnet(backbone, (4 * width, 8 * width), width=2 * width, num_classes=11, norm="BN")
+    model = pspnet(backbone, (4 * width, 8 * width), width=48, num_classes=11, norm="BN")
     model.update(pixel_mean=[103.53, 116.28, 123.675], pixel_std=[57.375, 57.12, 58.395])
     return model

@@ -20,6 +20,7 @@ def test_scores_have_the_size_of_the_image():
 def test_loss_by_hand():
     module = head(loss_weight=2.0)
     nn.init.zeros_(module.predictor.weight)
+    nn.init.zeros_(module.predictor.bias)
     targets = torch.tensor([[[0, 255], [255, 255]]])
     none, losses = module({"res5": torch.randn(1, 4, 1, 1)}, targets)
     assert none is None and losses["loss_sem_seg"].item() == pytest.approx(2 * math.log(3))
@@ -27,6 +28,13 @@ def test_loss_by_hand():
         module.predictor.bias.copy_(torch.tensor([0.0, 50, 0]))
     targets[0, 1] = 1  # two of the three labels are right
     assert module({"res5": torch.zeros(1, 4, 1, 1)}, targets)[1]["loss_sem_seg"].item() == pytest.approx(2 * 50 / 3)
+
+
+@pytest.mark.parametrize("channels", (16, 512))
+def test_first_scores_do_not_shrink_with_the_width(channels):
+    """With weights of 0.01, as published for 512 channels, a narrow PSPNet calls every pixel background for ever."""
+    module = head(context_channels=channels, num_classes=100)
+    assert 0.4 < module.predictor(torch.randn(1, channels, 50, 50)).std() < 0.8
 
 
 def test_auxiliary_head_counts_in_training_only():

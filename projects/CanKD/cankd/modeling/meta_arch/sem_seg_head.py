@@ -52,8 +52,6 @@ class SemSegHead(nn.Module):
         self.context = context
         self.dropout = nn.Dropout2d(dropout)
         self.predictor = Conv2d(context_channels, num_classes, kernel_size=1)
-        nn.init.normal_(self.predictor.weight, std=0.01)
-        nn.init.zeros_(self.predictor.bias)
         self.num_classes = num_classes
         self.ignore_value = ignore_value
         self.loss_name = loss_name
