@@ -1,44 +1,40 @@
 #!/usr/bin/env python
-"""Speed of reading corrupted images: each corruption against clean images, and against the model that waits for them.
+"""Speed of reading corrupted images, against clean ones and against the model that waits for them: `make bench`.
 
-For each corruption at one severity, over the same images in one run: images per second that the loader gives by itself,
-as a ratio to clean images; and the share of the evaluation's time in which the model waits for images. What is slower
-than the model is marked. The table goes to benchmarks/corruptions.md.
+For each corruption at one severity, over the same images: images per second that the loader gives by itself, as a ratio
+to clean images; and the share of the evaluation's time in which the model waits for images. What is slower than the
+model is marked. The table goes to benchmarks/corruptions.md.
 
 Example:
     benchmarks/corruptions.py --config-file configs/DigitScenes/retinanet_R18.py
 """
 
 import argparse
-import pathlib
+import statistics
 import time
 
 import torch
 from cankd.data import Cell, choose_cells, compile_corruptions
 from cankd.engine import corrupted_loader, load_config
-from cankd.engine.files import replace_file
 from detectron2.config import instantiate
 from detectron2.evaluation.evaluator import inference_context
-from tabulate import tabulate
+from measuring import environment, pipe_table, ratio, take_turns, write_page
 from tqdm import tqdm
 
-HERE = pathlib.Path(__file__).parent
 CLEAN = Cell("clean", 0)
 
 
-def measure(loader, model=None):
-    """Returns the seconds that a pass takes, and those of them in which it waits for images."""
-    waited, start = 0.0, time.perf_counter()
-    batches = iter(loader)
-    for _ in range(len(loader)):
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        if model is not None:
-            model(batch)
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-    return time.perf_counter() - start, waited
+def evaluate(loader, model):
+    """Returns the seconds in which the model waits for images, and those in which it does not."""
+    waits = works = 0.0
+    before = time.perf_counter()
+    for batch in loader:
+        arrived = time.perf_counter()
+        model(batch)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        waits, works, before = waits + arrived - before, works + time.perf_counter() - arrived, time.perf_counter()
+    return waits, works
 
 
 def main(args):
@@ -48,35 +44,38 @@ def main(args):
     cells = [CLEAN, *choose_cells(args.corruptions, [args.severity])]
     compile_corruptions(cells)
     model = instantiate(config.model.get("student", config.model)).to(config.train.device)
-    alone, evaluation = {}, {}
-    with inference_context(model), torch.no_grad():
-        for cell in tqdm(cells, unit="corruption"):
-            loader = corrupted_loader(test, records, [cell])
-            alone[cell] = min(measure(loader)[0] for _ in range(args.repeats))
-            evaluation[cell] = min(measure(loader, model) for _ in range(args.repeats))
-    model_seconds = min(total - waited for total, waited in evaluation.values())
+    loaders = {cell: corrupted_loader(test, records, [cell]) for cell in cells}
+    evaluations = {cell: [] for cell in cells}
+    passes = len(cells) * (2 * args.repeats + 1)  # a round of reading warms up
+    with inference_context(model), torch.no_grad(), tqdm(total=passes, unit="pass") as bar:
+
+        def read(cell):
+            for _ in loaders[cell]:
+                pass
+            bar.update()
+
+        seconds = take_turns({cell: lambda cell=cell: read(cell) for cell in cells}, args.repeats, "cpu")
+        for _ in range(args.repeats):
+            for cell in cells:
+                evaluations[cell].append(evaluate(loaders[cell], model))
+                bar.update()
+    model_seconds = statistics.median(works for found in evaluations.values() for _, works in found)
     rows = []
     for cell in cells:
-        total, waited = evaluation[cell]
-        slower = "slower than the model" if alone[cell] > model_seconds else ""
-        rows.append([cell.corruption, f"{alone[CLEAN] / alone[cell]:.2f}", f"{waited / total:.0%}", slower])
-    headers = ["", "images/s against clean", "time that the model waits", ""]
-    table = tabulate(rows, headers, "pipe", colalign=("left", "right", "right", "left"), disable_numparse=True)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+        shares = [waits / (waits + works) for waits, works in evaluations[cell]]
+        slower = "slower than the model" if statistics.median(seconds[cell]) > model_seconds else ""
+        rows.append([cell.corruption, ratio(seconds[CLEAN], seconds[cell]), f"{statistics.median(shares):.0%}", slower])
+    table = pipe_table(rows, ["", "images/s against clean", "time that the model waits", ""])
+    options = "".join(f" {option}" for option in args.opts)
+    first = records[0]
     text = (
-        f"# Reading corrupted images\n\n`benchmarks/corruptions.py --config-file {args.config_file}"
-        f"{''.join(f' {option}' for option in args.opts)}`: {len(records)} images of {size(records)} pixels, severity "
-        f"{args.severity}, workers: {test.num_workers}, {device}; the best of {args.repeats} passes each. The loader "
-        f"by itself gives clean images {model_seconds / alone[CLEAN]:.1f} times as fast as the model takes them.\n\n"
-        f"{table}\n"
+        f"# Reading corrupted images\n\n`benchmarks/corruptions.py --config-file {args.config_file}{options}`: "
+        f"{len(records)} images of {first['height']}×{first['width']} pixels, severity {args.severity}, workers: "
+        f"{test.num_workers}, {environment()}; median of {args.repeats} alternating ratios (smallest–largest). The "
+        f"loader by itself gives clean images {model_seconds / statistics.median(seconds[CLEAN]):.1f} times as fast as "
+        f"the model takes them.\n\n{table}\n"
     )
-    print(text)
-    with replace_file(str(HERE / "corruptions.md"), "w") as f:
-        f.write(text)
-
-
-def size(records):
-    return f"{records[0]['height']}×{records[0]['width']}"
+    write_page("corruptions.md", text)
 
 
 if __name__ == "__main__":
