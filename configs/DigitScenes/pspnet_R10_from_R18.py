@@ -1,15 +1,14 @@
-"""CanKD at the backbone's last stage, from the teacher that pspnet_R18.py trains."""
+"""The student, distilled from the teacher by CanKD at the backbone's last stage."""
 
 from cankd.modeling import CanKDHead, Distiller, Teacher
 from detectron2.config import LazyCall as L
 
 from .pspnet_R10 import dataloader, lr_multiplier, model, optimizer, train
 from .pspnet_R18 import model as _teacher
-from .pspnet_R18 import train as _teacher_train
 
 model = L(Distiller)(
     student=model,
-    teacher=L(Teacher)(model=_teacher, weights=f"{_teacher_train.output_dir}/model_final.pth"),
+    teacher=L(Teacher)(model=_teacher, weights="cankd://DigitScenes/pspnet_R18.pth"),
     head=L(CanKDHead)(levels=["res5"], in_channels=288),
 )
 

@@ -1,4 +1,4 @@
-"""A teacher."""
+"""The teacher. Its trained weights come with cankd."""
 
 from ..common.models.small_pspnet import small_pspnet
 from .semantic_fpn_R18 import dataloader, lr_multiplier, optimizer, train
