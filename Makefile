@@ -1,7 +1,7 @@
 # make demo   distil a small detector on the embedded data set and show what it gained
 # make test   run the test suite
 # make lint   check the style
-# make bench  measure speed and memory, in about 45 minutes; the tables are in benchmarks/
+# make bench  measure speed and memory, in about 40 minutes; the tables are in benchmarks/
 #
 # Each sets up .venv first if it is not there; PYTHON=python3.12 picks another interpreter (3.11 or newer).
 

@@ -18,7 +18,7 @@ from cankd.data import Cell, choose_cells, compile_corruptions
 from cankd.engine import corrupted_loader, load_config
 from detectron2.config import instantiate
 from detectron2.evaluation.evaluator import inference_context
-from measuring import environment, pipe_table, ratio, take_turns, write_page
+from measuring import environment, measure_time, pipe_table, ratio, write_page
 from tqdm import tqdm
 
 CLEAN = Cell("clean", 0)
@@ -45,20 +45,14 @@ def main(args):
     compile_corruptions(cells)
     model = instantiate(config.model.get("student", config.model)).to(config.train.device)
     loaders = {cell: corrupted_loader(test, records, [cell]) for cell in cells}
-    evaluations = {cell: [] for cell in cells}
-    passes = len(cells) * (2 * args.repeats + 1)  # a round of reading warms up
-    with inference_context(model), torch.no_grad(), tqdm(total=passes, unit="pass") as bar:
-
-        def read(cell):
-            for _ in loaders[cell]:
-                pass
-            bar.update()
-
-        seconds = take_turns({cell: lambda cell=cell: read(cell) for cell in cells}, args.repeats, "cpu")
-        for _ in range(args.repeats):
-            for cell in cells:
-                evaluations[cell].append(evaluate(loaders[cell], model))
-                bar.update()
+    seconds, evaluations = ({cell: [] for cell in cells} for _ in range(2))
+    rounds = [(number, cell) for number in range(args.repeats + 1) for cell in cells]
+    with inference_context(model), torch.no_grad():
+        for number, cell in tqdm(rounds, unit="corruption"):
+            found = measure_time(lambda: list(loaders[cell]), "cpu"), evaluate(loaders[cell], model)
+            if number:  # the first round warms up
+                seconds[cell].append(found[0])
+                evaluations[cell].append(found[1])
     model_seconds = statistics.median(works for found in evaluations.values() for _, works in found)
     rows = []
     for cell in cells:
