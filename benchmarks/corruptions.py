@@ -3,7 +3,7 @@
 
 For each corruption at one severity, over the same images: images per second that the loader gives by itself, as a ratio
 to clean images; and the share of the evaluation's time in which the model waits for images. What is slower than the
-model is marked. The table goes to benchmarks/corruptions.md.
+model is marked. The table goes to benchmarks/corruptions.md, on a GPU to corruptions_gpu.md.
 
 Example:
     benchmarks/corruptions.py --config-file configs/DigitScenes/retinanet_R18.py
@@ -18,7 +18,7 @@ from cankd.data import Cell, choose_cells, compile_corruptions
 from cankd.engine import corrupted_loader, load_config
 from detectron2.config import instantiate
 from detectron2.evaluation.evaluator import inference_context
-from measuring import environment, measure_time, pipe_table, ratio, write_page
+from measuring import environment, measure_time, page_name, pipe_table, ratio, write_page
 from tqdm import tqdm
 
 CLEAN = Cell("clean", 0)
@@ -69,7 +69,7 @@ def main(args):
         f"loader by itself gives clean images {model_seconds / statistics.median(seconds[CLEAN]):.1f} times as fast as "
         f"the model takes them.\n\n{table}\n"
     )
-    write_page("corruptions.md", text)
+    write_page(page_name("corruptions", config.train.device), text)
 
 
 if __name__ == "__main__":
