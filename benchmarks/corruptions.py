@@ -10,6 +10,7 @@ Example:
 """
 
 import argparse
+import functools
 import statistics
 import time
 
@@ -18,23 +19,21 @@ from cankd.data import Cell, choose_cells, compile_corruptions
 from cankd.engine import corrupted_loader, load_config
 from detectron2.config import instantiate
 from detectron2.evaluation.evaluator import inference_context
-from measuring import environment, measure_time, page_name, pipe_table, ratio, write_page
-from tqdm import tqdm
+from measuring import environment, page_name, pipe_table, ratio, take_turns, write_page
 
 CLEAN = Cell("clean", 0)
 
 
-def evaluate(loader, model):
-    """Returns the seconds in which the model waits for images, and those in which it does not."""
-    waits = works = 0.0
-    before = time.perf_counter()
+def evaluate(loader, model, waits):
+    """Runs the model over the images, and appends to ``waits`` the seconds in which it waits for them."""
+    waited, asked = 0.0, time.perf_counter()
     for batch in loader:
-        arrived = time.perf_counter()
+        waited += time.perf_counter() - asked
         model(batch)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        waits, works, before = waits + arrived - before, works + time.perf_counter() - arrived, time.perf_counter()
-    return waits, works
+        asked = time.perf_counter()
+    waits.append(waited)
 
 
 def main(args):
@@ -44,30 +43,31 @@ def main(args):
     cells = [CLEAN, *choose_cells(args.corruptions, [args.severity])]
     compile_corruptions(cells)
     model = instantiate(config.model.get("student", config.model)).to(config.train.device)
-    loaders = {cell: corrupted_loader(test, records, [cell]) for cell in cells}
-    seconds, evaluations = ({cell: [] for cell in cells} for _ in range(2))
-    rounds = [(number, cell) for number in range(args.repeats + 1) for cell in cells]
+    waits, steps = {cell: [] for cell in cells}, {}
+    for cell in cells:
+        loader = corrupted_loader(test, records, [cell])
+        steps["read", cell] = functools.partial(list, loader)
+        steps["evaluate", cell] = functools.partial(evaluate, loader, model, waits[cell])
     with inference_context(model), torch.no_grad():
-        for number, cell in tqdm(rounds, unit="corruption"):
-            found = measure_time(lambda: list(loaders[cell]), "cpu"), evaluate(loaders[cell], model)
-            if number:  # the first round warms up
-                seconds[cell].append(found[0])
-                evaluations[cell].append(found[1])
-    model_seconds = statistics.median(works for found in evaluations.values() for _, works in found)
+        seconds = take_turns(steps, args.repeats, "cpu", unit="pass")
+    passes = {cell: list(zip(seconds["evaluate", cell], waits[cell][1:])) for cell in cells}  # without the warm-up
+    model_seconds = statistics.median(total - waited for found in passes.values() for total, waited in found)
+    clean = seconds["read", CLEAN]
     rows = []
     for cell in cells:
-        shares = [waits / (waits + works) for waits, works in evaluations[cell]]
-        slower = "slower than the model" if statistics.median(seconds[cell]) > model_seconds else ""
-        rows.append([cell.corruption, ratio(seconds[CLEAN], seconds[cell]), f"{statistics.median(shares):.0%}", slower])
+        alone = seconds["read", cell]
+        share = statistics.median(waited / total for total, waited in passes[cell])
+        slower = "slower than the model" if statistics.median(alone) > model_seconds else ""
+        rows.append([cell.corruption, ratio(clean, alone), f"{share:.0%}", slower])
     table = pipe_table(rows, ["", "images/s against clean", "time that the model waits", ""])
     options = "".join(f" {option}" for option in args.opts)
     first = records[0]
     text = (
         f"# Reading corrupted images\n\n`benchmarks/corruptions.py --config-file {args.config_file}{options}`: "
         f"{len(records)} images of {first['height']}×{first['width']} pixels, severity {args.severity}, workers: "
-        f"{test.num_workers}, {environment()}; median of {args.repeats} alternating ratios (smallest–largest). The "
-        f"loader by itself gives clean images {model_seconds / statistics.median(seconds[CLEAN]):.1f} times as fast as "
-        f"the model takes them.\n\n{table}\n"
+        f"{test.num_workers}, {environment(config.train.device)}; median of {args.repeats} alternating ratios "
+        f"(smallest–largest). The loader by itself gives clean images "
+        f"{model_seconds / statistics.median(clean):.1f} times as fast as the model takes them.\n\n{table}\n"
     )
     write_page(page_name("corruptions", config.train.device), text)
 

@@ -18,12 +18,10 @@ import sys
 
 from cankd import model_zoo
 from cankd.engine import evaluate, gap_closed, load_config
-from cankd.engine.files import replace_file, write_json
-from tabulate import tabulate
+from cankd.engine.files import write_json
+from measuring import HERE, TRAINING_SCRIPT, pipe_table, write_page
 from tqdm import tqdm
 
-HERE = pathlib.Path(__file__).parent
-SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
 # Task in metrics.json, and the metrics of the table, the headline first.
 BOXES = ("bbox", ("AP", "AP50", "AP75", "APs", "APm"))
 LABELS = ("sem_seg", ("mIoU", "fwIoU", "mACC", "pACC"))
@@ -47,7 +45,7 @@ def run(detector, method, seed, args):
     metrics = read_metrics(output_dir, task, headline)
     if metrics is None:
         os.makedirs(output_dir, exist_ok=True)
-        command = [sys.executable, SCRIPT, "--resume"]
+        command = [sys.executable, TRAINING_SCRIPT, "--resume"]
         command += ["--config-file", model_zoo.get_config_file(f"DigitScenes/{detector}_{config}.py")]
         command += [*overrides, *args.opts, f"train.seed={seed}", f"train.output_dir={output_dir}"]
         with open(output_dir / "console.txt", "a") as console:
@@ -88,8 +86,7 @@ def make_table(results, teacher, metrics):
         rows.append([*row, *(("", "") if method == BASELINE else (spread(gains), f"{share:.0%}"))])
     rows.append(["teacher", "", *(f"{teacher[name]:.1f}" for name in metrics), "", ""])
     headers = ["", f"{headline} by seed", *metrics, "gain", "gap closed"]
-    align = ("left", *["right"] * (len(headers) - 1))
-    return tabulate(rows, headers, "pipe", colalign=align, disable_numparse=True)
+    return pipe_table(rows, headers)
 
 
 def main(args):
@@ -112,9 +109,7 @@ def main(args):
         f"seed.\n\n"
         f"{table}\n"
     )
-    print(text)
-    with replace_file(str(HERE / f"{args.name}.md"), "w") as f:
-        f.write(text)
+    write_page(f"{args.name}.md", text)
     write_json(str(HERE / f"{args.name}.json"), {"command": command, "results": results, "teacher": teacher})
 
 

@@ -32,6 +32,7 @@ from written_out import written_out_loss
 
 SIZES = ("25x42", "50x84", "100x168", "200x336")
 BATCH, CHANNELS = 2, 256
+SHORTEST = 5  # seconds of a case below which it is repeated more often
 FORMS = {
     "cankd": lambda head, student, teacher: head({"p3": student}, {"p3": teacher})["loss_cankd_p3"],
     "written_out": lambda head, student, teacher: written_out_loss(head, "p3", student, teacher),
@@ -74,7 +75,7 @@ def compare(affinity, size, args):
     """Returns a row of ratios, and the median seconds of the head."""
     forms = ["cankd", "floor", *(["written_out"] if is_written_out(size) else [])]
     steps = {form: build_step(form, affinity, size, args.device) for form in forms}
-    seconds = take_turns(steps, args.repeats, args.device, shortest=5, longest=args.limit)
+    seconds = take_turns(steps, args.repeats, args.device, shortest=SHORTEST, longest=args.limit)
     memory = {form: peak_growth_apart(args, form, affinity, size) for form in forms}
     row = [affinity, size.replace("x", "×")]
     for other in ("floor", "written_out"):
@@ -111,9 +112,9 @@ def main(args):
         f"`benchmarks/head.py`: forward and backward at {BATCH}×{CHANNELS} channels, pooling 2, float32, "
         f"{where}. The floor is the four 1×1 convolutions alone; the written-out form holds the positions "
         f"× positions matrix, where that takes no more than a GiB an image. Time: median of {args.repeats} alternating "
-        f"ratios (smallest–largest), of more where that takes less than 5 s, of fewer where it takes more than "
-        f"{args.limit:.0f} s; memory: ratio of what "
-        f"the first step adds to the peak in a process of its own.\n\n{pipe_table(rows, headers)}\n"
+        f"ratios (smallest–largest), of more where that takes less than {SHORTEST} s, of fewer where it takes more "
+        f"than {args.limit:.0f} s; memory: ratio of what the first step adds to the peak in a process of its own.\n\n"
+        f"{pipe_table(rows, headers)}\n"
     )
     if len(args.sizes) > 1:
         exponents = [[name, f"{fit_exponent(args.sizes, values):.2f}"] for name, values in seconds.items()]

@@ -10,12 +10,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from cankd import model_zoo
 from cankd.engine.files import replace_file
 from tabulate import tabulate
+from tqdm import tqdm
 
 HERE = pathlib.Path(__file__).parent
 TRAINING_SCRIPT = HERE.parent / "tools" / "lazyconfig_train_net.py"
@@ -44,23 +45,30 @@ def measure_time(step: Callable[[], object], device: str) -> float:
 
 
 def take_turns(
-    steps: Mapping[str, Callable[[], object]], repeats: int, device: str, shortest: float = 0, longest: float = math.inf
-) -> dict[str, list[float]]:
+    steps: Mapping[Hashable, Callable[[], object]],
+    repeats: int,
+    device: str,
+    shortest: float = 0,
+    longest: float = math.inf,
+    unit: str | None = None,
+) -> dict[Hashable, list[float]]:
     """Measures each step ``repeats`` times or more, one after another, after a first round that warms up.
 
     There are more rounds if all together take less than ``shortest`` seconds, and fewer, but one, if they would begin
-    after more than ``longest``.
+    after more than ``longest``. With a ``unit``, the name of a step, a bar shows the progress.
     """
     seconds = {name: [] for name in steps}
     start = time.perf_counter()
-    for measured in itertools.count(-1):  # the first round warms up
-        elapsed = time.perf_counter() - start
-        if measured >= repeats and elapsed >= shortest or measured >= 1 and elapsed > longest:
-            return seconds
-        for name, step in steps.items():
-            value = measure_time(step, device)
-            if measured >= 0:
-                seconds[name].append(value)
+    with tqdm(total=len(steps) * (repeats + 1), unit=unit, disable=unit is None) as bar:
+        for measured in itertools.count(-1):  # the first round warms up
+            elapsed = time.perf_counter() - start
+            if measured >= repeats and elapsed >= shortest or measured >= 1 and elapsed > longest:
+                return seconds
+            for name, step in steps.items():
+                value = measure_time(step, device)
+                bar.update()
+                if measured >= 0:
+                    seconds[name].append(value)
 
 
 def training_command(config: str, output_dir: str, iterations: int) -> list[str]:

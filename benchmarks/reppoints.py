@@ -12,9 +12,9 @@ import argparse
 import pathlib
 import statistics
 
-from cankd.engine.files import replace_file, write_json
-from digit_scenes import BASELINE, HERE, run, spread
-from tabulate import tabulate
+from cankd.engine.files import write_json
+from digit_scenes import BASELINE, run, spread
+from measuring import HERE, pipe_table, write_page
 from tqdm import tqdm
 
 DETECTORS = ("retinanet", "reppoints")
@@ -32,14 +32,11 @@ def main(args):
         values = [metrics["AP"] for metrics in runs.values()]
         share = means[detector] / means["retinanet"]
         rows.append([detector, ", ".join(f"{v:.1f}" for v in values), spread(values), f"{share:.0%}"])
-    headers = ["", "AP by seed", "AP", "of RetinaNet's"]
-    table = tabulate(rows, headers, "pipe", colalign=("left", "right", "right", "right"), disable_numparse=True)
+    table = pipe_table(rows, ["", "AP by seed", "AP", "of RetinaNet's"])
     command = f"benchmarks/reppoints.py --seeds {' '.join(map(str, args.seeds))} --iterations {args.iterations}"
     about = f"`{command}`: AP on Digit Scenes, ResNet-10, without distillation."
     text = f"# RepPoints against RetinaNet\n\n{about}\n\n{table}\n"
-    print(text)
-    with replace_file(str(HERE / "reppoints.md"), "w") as f:
-        f.write(text)
+    write_page("reppoints.md", text)
     write_json(str(HERE / "reppoints.json"), {"command": command, "results": results})
 
 

@@ -12,14 +12,12 @@ import pathlib
 import torch
 from cankd import model_zoo
 from cankd.engine import load_config
-from cankd.engine.files import replace_file
 from cankd.engine.measurements import count_flops
 from detectron2.config import instantiate
 from fvcore.nn import parameter_count
-from tabulate import tabulate
+from measuring import pipe_table, write_page
 from tqdm import tqdm
 
-HERE = pathlib.Path(__file__).parent
 FOLDER = pathlib.Path(model_zoo.get_config_file("Cityscapes-SemanticSegmentation/pspnet_R18.py")).parent
 SIZE = (512, 1024)
 
@@ -39,13 +37,10 @@ def main():
     for path in tqdm(paths, unit="model"):
         parameters, flops = measure(path)
         rows.append([path.stem, f"{parameters:.1f}", f"{flops:.1f}"])
-    headers = ["model", "parameters (M)", "FLOPs (G)"]
-    table = tabulate(rows, headers, "pipe", colalign=("left", "right", "right"), disable_numparse=True)
+    table = pipe_table(rows, ["model", "parameters (M)", "FLOPs (G)"])
     about = f"`benchmarks/segmentation_cost.py`: one crop of {SIZE[0]}×{SIZE[1]}, 19 classes, without auxiliary heads."
     text = f"# Parameters and FLOPs of the segmentation models\n\n{about}\n\n{table}\n"
-    print(text)
-    with replace_file(str(HERE / "segmentation_cost.md"), "w") as f:
-        f.write(text)
+    write_page("segmentation_cost.md", text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import sys
 import tempfile
 
 from measuring import environment, pipe_table, ratio, take_turns, training_command, write_page
-from tqdm import tqdm
 
 IMPORTS = {
     "import Detectron2": "import detectron2.engine, detectron2.evaluation, detectron2.model_zoo",
@@ -24,15 +23,10 @@ def main(args):
     with tempfile.TemporaryDirectory() as folder:
         commands = {name: [sys.executable, "-c", code] for name, code in IMPORTS.items()}
         commands.update({name: training_command(config, folder, 1) for name, config in RUNS.items()})
-        with tqdm(total=len(commands) * (args.repeats + 1), unit="process") as bar:
-
-            def run(command):
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                bar.update()
-
-            # The round that warms up fills the disk's cache and builds the data set.
-            steps = {name: functools.partial(run, command) for name, command in commands.items()}
-            seconds = take_turns(steps, args.repeats, "cpu")
+        quiet = dict(check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        steps = {name: functools.partial(subprocess.run, command, **quiet) for name, command in commands.items()}
+        # The round that warms up fills the disk's cache and builds the data set.
+        seconds = take_turns(steps, args.repeats, "cpu", unit="process")
     baseline = "import Detectron2"
     titles = {"student alone": "one iteration, student alone", "CanKD": "one iteration, CanKD"}
     rows = [[titles.get(name, name), ratio(values, seconds[baseline])] for name, values in seconds.items()]
