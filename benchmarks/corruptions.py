@@ -16,7 +16,8 @@ import time
 
 import torch
 from cankd.data import Cell, choose_cells, compile_corruptions
-from cankd.engine import corrupted_loader, load_config
+from cankd.engine import load_config
+from cankd.robustness import corrupted_loader
 from detectron2.config import instantiate
 from detectron2.evaluation.evaluator import inference_context
 from measuring import environment, page_name, pipe_table, ratio, take_turns, write_page

@@ -17,8 +17,9 @@ import subprocess
 import sys
 
 from cankd import model_zoo
-from cankd.engine import evaluate, gap_closed, load_config
-from cankd.engine.files import write_json
+from cankd.engine import evaluate, load_config
+from cankd.reporting import gap_closed
+from cankd.utils.files import write_json
 from measuring import HERE, TRAINING_SCRIPT, pipe_table, write_page
 from tqdm import tqdm
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from cankd import model_zoo
-from cankd.engine.files import replace_file
+from cankd.utils.files import replace_file
 from tabulate import tabulate
 from tqdm import tqdm
 

@@ -12,7 +12,7 @@ import argparse
 import pathlib
 import statistics
 
-from cankd.engine.files import write_json
+from cankd.utils.files import write_json
 from digit_scenes import BASELINE, run, spread
 from measuring import HERE, pipe_table, write_page
 from tqdm import tqdm

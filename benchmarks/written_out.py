@@ -20,6 +20,8 @@ def written_out_loss(head, level, student, teacher):
     def pooled(x):
         return (F.max_pool2d(x, pool) if pool > 1 else x).flatten(2)
 
+    if module.affinity == "linear":
+        return _compare(head, module, student, module.theta(student), teacher)
     value = pooled(module.g(teacher))  # (N, C', M)
     positions = value.shape[2]
     if module.affinity == "gaussian":
@@ -35,6 +37,10 @@ def written_out_loss(head, level, student, teacher):
             student_weight, teacher_weight = module.concat.weight.flatten().chunk(2)
             affinity = ((student_weight @ query)[..., None] + (teacher_weight @ key)[:, None]).relu() / positions
     attended = (affinity @ value.mT).mT.reshape(*value.shape[:2], *student.shape[2:])
+    return _compare(head, module, student, attended, teacher)
+
+
+def _compare(head, module, student, attended, teacher):
     fused = module.norm(module.out(attended))
     if module.residual:
         fused = fused + student

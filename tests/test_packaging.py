@@ -12,9 +12,9 @@ def test_an_installed_package_has_configs_and_weights(tmp_path):
     command += ["--build-lib", str(tmp_path / "lib"), "egg_info", "--egg-base", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     built = tmp_path / "lib" / "cankd"
-    for folder in ("modeling", "engine", "data", "evaluation", "visualization", "model_zoo"):
+    for folder in ("modeling", "engine", "data", "evaluation", "visualization", "model_zoo", "reporting"):
         assert (built / folder / "__init__.py").is_file()
-    assert (built / "engine" / "report.html").is_file()
+    assert (built / "reporting" / "report.html").is_file()
     configs = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.py")}
     assert {
         path.relative_to(built / "model_zoo/configs") for path in built.glob("model_zoo/configs/**/*.py")

@@ -43,9 +43,15 @@ def save_weights(model, path):
     return str(path)
 
 
-def teacher(tmp_path, kind="retinanet", width=24, **arguments):
+LEVELS = ("p3", "p4", "p5")
+
+
+def teacher(tmp_path, kind="retinanet", width=24, levels=LEVELS, **arguments):
+    """Returns a teacher that knows its levels."""
     model = detector(kind, width)
-    return Teacher(model=model, weights=save_weights(model, tmp_path / "teacher.pth"), **arguments)
+    found = Teacher(model=model, weights=save_weights(model, tmp_path / "teacher.pth"), **arguments)
+    found.choose_levels(levels)
+    return found
 
 
 def distiller(tmp_path, student="retinanet", teacher_kind="retinanet", head=None, **arguments):

@@ -13,7 +13,9 @@ import argparse
 import json
 import re
 
-from cankd.engine import cost_table, count_config_costs, load_config, report_mistakes
+from cankd.analysis import cost_table, count_config_costs
+from cankd.engine import load_config
+from cankd.utils import report_mistakes
 
 
 @report_mistakes()

@@ -10,8 +10,10 @@ Exits with 0 if the run is ready.
 import argparse
 import sys
 
-from cankd.engine import check_distillation, load_config, report_mistakes
-from cankd.engine.files import write_json
+from cankd.analysis import check_distillation
+from cankd.engine import load_config
+from cankd.utils import report_mistakes
+from cankd.utils.files import write_json
 
 
 @report_mistakes()

@@ -9,7 +9,8 @@ Example:
 import argparse
 import shlex
 
-from cankd.engine import compare_robustness, named_path, read_grids, report_mistakes
+from cankd.robustness import compare_robustness, read_grids
+from cankd.utils import named_path, report_mistakes
 
 
 @report_mistakes()

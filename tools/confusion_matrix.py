@@ -10,7 +10,9 @@ Example:
 
 import argparse
 
-from cankd.engine import compare_confusion, load_config, load_models, report_mistakes
+from cankd.engine import load_config
+from cankd.reporting import compare_confusion, load_models
+from cankd.utils import report_mistakes
 
 
 @report_mistakes()

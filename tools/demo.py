@@ -4,7 +4,9 @@
 import argparse
 
 from cankd import model_zoo
-from cankd.engine import load_config, report_mistakes, run_demo
+from cankd.engine import load_config
+from cankd.reporting import run_demo
+from cankd.utils import report_mistakes
 
 
 @report_mistakes("The same command continues.")

@@ -7,7 +7,8 @@ Example:
 
 import argparse
 
-from cankd.engine import export_weights, report_mistakes
+from cankd.checkpoint import export_weights
+from cankd.utils import report_mistakes
 
 
 @report_mistakes()

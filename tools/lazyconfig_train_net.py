@@ -30,16 +30,9 @@ import shlex
 import sys
 
 from cankd.data import CORRUPTION_GROUPS, SEVERITIES, choose_cells
-from cankd.engine import (
-    compare_robustness,
-    evaluate,
-    evaluate_robustness,
-    launch,
-    load_config,
-    prepare_run,
-    report_mistakes,
-    train,
-)
+from cankd.engine import evaluate, launch, load_config, prepare_run, train
+from cankd.robustness import compare_robustness, evaluate_robustness
+from cankd.utils import report_mistakes
 from detectron2.engine import default_argument_parser
 
 

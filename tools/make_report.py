@@ -11,7 +11,8 @@ Example:
 
 import argparse
 
-from cankd.engine import make_report, named_path, report_mistakes
+from cankd.reporting import make_report
+from cankd.utils import named_path, report_mistakes
 
 
 @report_mistakes()

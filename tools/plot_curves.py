@@ -8,7 +8,8 @@ Examples:
 
 import argparse
 
-from cankd.engine import named_path, plot_runs, read_curves, report_mistakes
+from cankd.reporting import plot_runs, read_curves
+from cankd.utils import named_path, report_mistakes
 
 
 @report_mistakes()

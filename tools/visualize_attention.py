@@ -13,7 +13,9 @@ The mean over a box, on one's own image:
 
 import argparse
 
-from cankd.engine import PictureArgumentParser, draw_attention, load_config, report_mistakes
+from cankd.engine import load_config
+from cankd.reporting import draw_attention
+from cankd.utils import PictureArgumentParser, report_mistakes
 
 
 @report_mistakes()

@@ -7,7 +7,9 @@ Example:
 
 import argparse
 
-from cankd.engine import draw_data, load_config, report_mistakes
+from cankd.engine import load_config
+from cankd.reporting import draw_data
+from cankd.utils import report_mistakes
 
 
 @report_mistakes()

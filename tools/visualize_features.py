@@ -12,15 +12,9 @@ How far the students are from the teacher, at one level of one's own images:
         train.init_checkpoint=output/distilled/model_final.pth
 """
 
-from cankd.engine import (
-    QUANTITIES,
-    PictureArgumentParser,
-    choose_records,
-    draw_features,
-    load_config,
-    load_models,
-    report_mistakes,
-)
+from cankd.engine import load_config
+from cankd.reporting import QUANTITIES, choose_records, draw_features, load_models
+from cankd.utils import PictureArgumentParser, report_mistakes
 from cankd.visualization import REDUCTIONS
 
 

@@ -15,7 +15,9 @@ Images of one's own:
     tools/visualize_predictions.py --config-file C --input photo.jpg holidays/ train.init_checkpoint=model_final.pth
 """
 
-from cankd.engine import PictureArgumentParser, draw_predictions, load_config, report_mistakes
+from cankd.engine import load_config
+from cankd.reporting import draw_predictions
+from cankd.utils import PictureArgumentParser, report_mistakes
 
 
 @report_mistakes()

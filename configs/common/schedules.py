@@ -1,6 +1,6 @@
 """Optimisers and learning rates: AdamW with one cycle for Digit Scenes, the paper's SGD for COCO and Cityscapes."""
 
-from cankd.engine import PolynomialDecay
+from cankd.solver import PolynomialDecay
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.solver import WarmupParamScheduler

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cankd.engine import cost_table, count_config_costs
+from cankd.analysis import cost_table, count_config_costs
 from cankd.engine.measurements import count_by_part
 from torch import nn
 

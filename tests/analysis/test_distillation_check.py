@@ -2,7 +2,7 @@ import re
 
 import pytest
 import torch
-from cankd.engine import check_distillation
+from cankd.analysis import check_distillation
 from cankd.evaluation import FastCOCOEvaluator
 from detectron2.config import instantiate
 

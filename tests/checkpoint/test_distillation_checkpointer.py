@@ -8,10 +8,11 @@ import pytest
 import torch
 import torchvision
 from cankd import model_zoo
-from cankd.engine import DistillationCheckpointer, train
-from cankd.engine.files import replace_file, write_json
-from cankd.modeling import DeformBottleneckBlock
+from cankd.checkpoint import DistillationCheckpointer
+from cankd.engine import train
+from cankd.layers import DeformBottleneckBlock
 from cankd.modeling.backbone import MobileNetV2
+from cankd.utils.files import replace_file, write_json
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock

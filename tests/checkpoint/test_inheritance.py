@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cankd.modeling import inherit_weights
+from cankd.checkpoint import inherit_weights
 from detectron2.config import instantiate
 
 from tests.tiny import detector, detector_config

@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 from cankd import model_zoo
-from cankd.engine import check_distillation, evaluate, train
+from cankd.analysis import check_distillation
+from cankd.engine import evaluate, train
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin import register_all_cityscapes

@@ -3,8 +3,9 @@ import pathlib
 import pytest
 import torch
 from cankd import model_zoo
+from cankd.checkpoint import inherit_weights
 from cankd.engine import build_model
-from cankd.modeling import DeformBottleneckBlock, inherit_weights
+from cankd.layers import DeformBottleneckBlock
 from detectron2.config import instantiate
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.utils.events import EventStorage

@@ -2,8 +2,8 @@ import pathlib
 
 import pytest
 from cankd import model_zoo
+from cankd.checkpoint import inherit_weights
 from cankd.engine import build_model
-from cankd.modeling import inherit_weights
 from detectron2.config import instantiate
 from detectron2.utils.events import EventStorage
 

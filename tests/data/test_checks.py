@@ -5,7 +5,8 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 import torch
-from cankd.engine.data_checks import check_classes, check_crops, check_masks, load_records
+from cankd.data.checks import check_classes, check_crops, check_masks
+from cankd.data.records import load_records
 from cankd.modeling.meta_arch import SemSegHead
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts

@@ -8,8 +8,9 @@ import signal
 import pytest
 import torch
 import torch.nn.functional as F
-from cankd.engine import DistillationTrainer, launch, load_config, report_mistakes, train
+from cankd.engine import DistillationTrainer, launch, load_config, train
 from cankd.modeling import CanKDHead, Distiller, Teacher, match_levels
+from cankd.utils import report_mistakes
 from detectron2.config import LazyConfig
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.layers import ShapeSpec

@@ -8,7 +8,9 @@ import sys
 import cv2
 import pytest
 import torch
-from cankd.engine import check_distillation, draw_predictions, evaluate, train
+from cankd.analysis import check_distillation
+from cankd.engine import evaluate, train
+from cankd.reporting import draw_predictions
 from detectron2.config import LazyConfig, instantiate
 
 from tests.tiny import save_weights

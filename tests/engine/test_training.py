@@ -4,8 +4,8 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from cankd.checkpoint import read_weights
 from cankd.engine import DistillationTrainer, build_model, evaluate, student_of, train
-from cankd.modeling import read_weights
 from detectron2.config import instantiate
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.modeling import RetinaNet

@@ -1,7 +1,7 @@
 import pytest
 import torch
 import torchvision
-from cankd.modeling.deform_conv import DeformBottleneckBlock, DeformConv, deform_conv2d
+from cankd.layers.deform_conv import DeformBottleneckBlock, DeformConv, deform_conv2d
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 
 GEOMETRIES = [

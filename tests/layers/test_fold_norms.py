@@ -1,7 +1,7 @@
 import copy
 
 import torch
-from cankd.modeling.fold_norms import fold_norms
+from cankd.layers.fold_norms import fold_norms
 from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from torch import nn
 

@@ -1,12 +1,7 @@
 import pytest
 import torch
-from cankd.modeling.features import backbone_shapes, describe_pairs, match_levels, record_features, restrict_backbone
+from cankd.modeling.levels import describe_pairs, match_levels, pair_features
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import FPN
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
-from torch import nn
-
-from tests.tiny import detector
 
 PYRAMID = {f"p{i}": ShapeSpec(channels=256, stride=2**i) for i in range(3, 6)}
 DILATED = {f"res{i}": ShapeSpec(channels=2 ** (i + 6), stride=min(2**i, 8)) for i in range(2, 6)}
@@ -54,41 +49,24 @@ def test_refuses_with_both_tables(levels, student, teacher, mapping, message):
             )
 
 
-def test_refuses_a_model_without_a_backbone():
-    with pytest.raises(ValueError, match="the teacher is a Linear without a `backbone`"):
-        backbone_shapes(nn.Linear(1, 1), "teacher")
+def test_paths_pair_up_by_name_and_have_to_agree_in_stride():
+    """A level inside a model is no backbone's, even where the strides are the same."""
+    logits = {"head:0": ShapeSpec(channels=10, stride=8), "classifier": ShapeSpec(channels=5, stride=None)}
+    assert names(match_levels(["p3", "head:0", "classifier"], {**PYRAMID, **logits}, {**PYRAMID, **logits})) == [
+        ("p3", "p3"),
+        ("head:0", "head:0"),
+        ("classifier", "classifier"),
+    ]
+    with pytest.raises(ValueError, match="the teacher has no level 'head:0' of the same stride, 8"):
+        match_levels(["head:0"], logits, {**PYRAMID, "head:0": ShapeSpec(channels=10, stride=16)})
 
 
-def test_records_only_while_the_context_lasts():
-    backbone = detector("retinanet").backbone
-    image = torch.randn(1, 3, 64, 64)
-    with record_features(backbone) as features:
-        expected = backbone(image)
-        assert features.keys() == expected.keys() and all(features[k] is expected[k] for k in expected)
-    backbone(image + 1)
-    assert all(features[k] is expected[k] for k in expected)
-    assert not backbone._forward_hooks
-
-
-@pytest.mark.parametrize("top_block", [None, LastLevelMaxPool, LastLevelP6P7])
-@pytest.mark.parametrize("levels", [["p3", "p4", "p5"], ["p5"], ["p4"], ["p4", "p6"], ["p6"]])
-def test_restricted_pyramid_gives_the_same_features_by_fewer_convolutions(top_block, levels):
-    if top_block is None and "p6" in levels:
-        pytest.skip("this pyramid has no p6")
-    small = detector("retinanet").backbone
-    extra = top_block and (top_block(128, 64) if top_block is LastLevelP6P7 else top_block())
-    pyramid = FPN(small.bottom_up, small.in_features, 64, top_block=extra).eval()
-    image = torch.randn(1, 3, 64, 96)
-    whole = pyramid(image)
-    calls = []
-    for name, module in pyramid.named_modules():
-        if "fpn_" in name or name == "top_block":
-            module.register_forward_hook(lambda *_, name=name: calls.append(name))
-    restricted = restrict_backbone(pyramid, levels)(image)
-
-    for level in levels:
-        assert torch.equal(restricted[level], whole[level])
-    finest = min(int(level[1]) for level in levels if level != "p6") if levels != ["p6"] else 5
-    expected = {f"fpn_{part}{i}" for part in ("lateral", "output") for i in range(finest, 6)}
-    assert set(calls) == expected | ({"top_block"} if "p6" in levels else set())
-    assert pyramid(image).keys() == whole.keys() and set(pyramid.output_shape()) == set(whole)
+def test_maps_are_resized_and_cropped_and_logits_stay():
+    shapes = {"p3": ShapeSpec(channels=2, stride=8), "fc": ShapeSpec(channels=3, stride=None)}
+    other = {"p4": ShapeSpec(channels=2, stride=16), "fc": ShapeSpec(channels=3, stride=None)}
+    pairs = match_levels(["p3", "fc"], shapes, other, {"p3": "p4"})
+    logits = torch.randn(2, 3)
+    features = {"p3": torch.randn(2, 2, 9, 8), "fc": logits}, {"p4": torch.randn(2, 2, 6, 4), "fc": logits}
+    student, teacher = pair_features(pairs, *features)
+    assert student["p3"].shape == teacher["p3"].shape == (2, 2, 4, 4)
+    assert student["fc"] is teacher["fc"] is logits

@@ -5,6 +5,8 @@ import pytest
 import torch
 from cankd.modeling import Teacher
 from detectron2.config import instantiate
+from detectron2.modeling import FPN
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 
 from tests.tiny import batch, detector, detector_config, save_weights, teacher
 
@@ -16,19 +18,15 @@ def test_loads_freezes_and_stays_in_evaluation_mode(tmp_path):
     found = Teacher(model=detector("retinanet"), weights=save_weights(model, tmp_path / "teacher.pth"))
     for name, value in model.state_dict().items():
         assert torch.equal(found.model.state_dict()[name], value)
+    found.choose_levels(LEVELS)
+    found(batch(), "BGR")  # folds the norms
     assert not any(p.requires_grad for p in found.parameters())
     found.train()
     assert not any(module.training for module in found.modules())
     before = {name: value.clone() for name, value in found.state_dict().items()}
-    features = found(batch(), LEVELS, "BGR")
+    features = found(batch(), "BGR")
     assert features.keys() == set(LEVELS) and not any(f.requires_grad for f in features.values())
     assert all(torch.equal(value, before[name]) for name, value in found.state_dict().items())
-
-
-def test_never_runs_its_head(tmp_path):
-    found = teacher(tmp_path)
-    found.model.head.register_forward_hook(lambda *_: pytest.fail("the teacher's head ran"))
-    found(batch(), LEVELS, "BGR")
 
 
 def test_prepares_images_as_its_own_model_does(tmp_path):
@@ -37,12 +35,13 @@ def test_prepares_images_as_its_own_model_does(tmp_path):
     model = instantiate(config).eval()
     weights = save_weights(model, tmp_path / "teacher.pth")
     found = Teacher(model=model, weights=weights, fold_norms=False)  # folded ones round otherwise
+    found.choose_levels(LEVELS)
     bgr = batch(size=90)  # padded to the pyramid's 32
     rgb = [{**record, "image": record["image"].flip(0)} for record in bgr]
     expected = model.backbone(model.preprocess_image(rgb).tensor)
     for level in LEVELS:
-        assert torch.equal(found(bgr, LEVELS, "BGR")[level], expected[level])
-        assert torch.equal(found(rgb, LEVELS, "RGB")[level], expected[level])
+        assert torch.equal(found(bgr, "BGR")[level], expected[level])
+        assert torch.equal(found(rgb, "RGB")[level], expected[level])
 
 
 @pytest.mark.parametrize(
@@ -52,47 +51,107 @@ def test_prepares_images_as_its_own_model_does(tmp_path):
 )
 def test_options_for_speed_change_the_features_by_rounding_alone(tmp_path, option, tolerance):
     plain = teacher(tmp_path, fold_norms=False)
+    expected = plain(batch(), "BGR")
     fast = Teacher(model=plain.model, weights=str(tmp_path / "teacher.pth"), **option)
-    before = {name: value.clone() for name, value in fast.state_dict().items()}
-    expected, found = plain(batch(), LEVELS, "BGR"), fast(batch(), LEVELS, "BGR")
-    for level in LEVELS:
-        assert found[level].dtype == (torch.bfloat16 if "bfloat16" in option.values() else torch.float32)
-        error = (found[level].float() - expected[level]).norm() / expected[level].norm()
-        assert 0 < error < tolerance
-    assert fast.state_dict().keys() == before.keys()
-    assert all(torch.equal(value, before[name]) for name, value in fast.state_dict().items())
+    fast.choose_levels(LEVELS)
+    for _ in range(2):
+        found = fast(batch(), "BGR")
+        for level in LEVELS:
+            assert found[level].dtype == (torch.bfloat16 if "bfloat16" in option.values() else torch.float32)
+            error = (found[level].float() - expected[level]).norm() / expected[level].norm()
+            assert 0 < error < tolerance
+
+
+def test_norms_are_folded_in_place_at_the_first_batch_and_not_before(tmp_path):
+    """A student may inherit until then, and there is no second copy of the weights."""
+    found, student = teacher(tmp_path), detector("retinanet")
+    weights = sum(value.numel() for value in found.state_dict().values())
+    assert "head.cls_score.weight" in found.give_weights(student, ["head.*"])
+    assert torch.equal(student.head.cls_score.weight, found.model.head.cls_score.weight)
+    before = found.model([{**batch()[0]}])[0]["instances"]
+    found(batch(), "BGR")
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in found.modules())
+    assert sum(value.numel() for value in found.state_dict().values()) < weights
+    with pytest.raises(ValueError, match="the teacher has run, .* only before, or with model.teacher.fold_norms=False"):
+        found.give_weights(student, ["head.*"])
+    after = found.model([{**batch()[0]}])[0]["instances"]  # whole, as evaluation and pictures use it
+    torch.testing.assert_close(after.scores, before.scores, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_made_for_speed_follows_the_model(tmp_path):
     found = teacher(tmp_path)
-    assert found(batch(), ["p4"], "BGR")["p4"].dtype == torch.float
-    assert found.double()(batch(), ["p4"], "BGR")["p4"].dtype == torch.double
+    assert found(batch(), "BGR")["p4"].dtype == torch.float
+    assert found.double()(batch(), "BGR")["p4"].dtype == torch.double
+
+
+@pytest.mark.parametrize(
+    "kind, levels, idle",
+    [
+        ("retinanet", ["p5"], {"fpn_output4", "fpn_output3", "fpn_lateral4", "fpn_lateral3"}),
+        ("retinanet", ["p4", "p5"], {"fpn_output3", "fpn_lateral3"}),
+        ("with_p6", ["p3", "p4", "p5"], {"top_block"}),
+        ("with_p6", ["p4"], {"fpn_output3", "fpn_lateral3", "top_block"}),
+        ("with_p6", ["p3", "p6"], set()),
+    ],
+)
+def test_levels_that_nobody_asks_for_are_not_computed(tmp_path, kind, levels, idle):
+    model = detector("retinanet").eval()
+    if kind == "with_p6":
+        small = model.backbone
+        model.backbone = FPN(small.bottom_up, small.in_features, 64, top_block=LastLevelMaxPool()).eval()
+    expected = model.backbone(model.preprocess_image(batch()).tensor)
+    found = Teacher(model=model, weights=None, fold_norms=False)
+    found.choose_levels(levels)
+    calls = set()
+    for name, module in model.backbone.named_children():
+        module.register_forward_hook(lambda *_, name=name: calls.add(name))
+    model.head.register_forward_hook(lambda *_: pytest.fail("the teacher's head ran"))
+    features = found(batch(), "BGR")
+    assert features.keys() == set(levels)
+    assert all(torch.equal(features[level], expected[level]) for level in levels)
+    assert calls == {name for name, _ in model.backbone.named_children()} - idle
+
+
+def test_runs_without_weights_where_only_cost_matters():
+    model = detector("retinanet")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = Teacher(model=model, weights=None)
+    assert found.load_report is None
+    assert all(torch.equal(value, before[name]) for name, value in found.model.state_dict().items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_stream_of_its_own_changes_nothing(tmp_path):
     found = teacher(tmp_path, precision="float32").cuda()
-    expected = found(batch(), LEVELS, "BGR")
-    wait = found.start(batch(), LEVELS, "BGR")
+    expected = found(batch(), "BGR")
+    pending = found.start(batch(), "BGR")
     torch.randn(2000, 2000, device="cuda") @ torch.randn(2000, 2000, device="cuda")  # the student's work
-    for level, feature in wait().items():
+    for level, feature in pending.wait().items():
         torch.testing.assert_close(feature, expected[level])
 
 
-def test_compiles_the_backbone(tmp_path, monkeypatch):
+def test_compiles_what_is_below_the_pyramid(tmp_path, monkeypatch):
     """Whatever compiles: here a stand-in, for a compiler takes minutes."""
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **options: compiled.append(options))
+
+    def compile(function, **options):
+        compiled.append((function.__self__, options))
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile)
     found = teacher(tmp_path, compile=True)
+    bottom_up = found.model.backbone.bottom_up
     for _ in range(2):
-        found(batch(), LEVELS, "BGR")
-    assert compiled == [{"dynamic": True}]
+        assert found(batch(), "BGR").keys() == set(LEVELS)
+    assert compiled == [(bottom_up, {"dynamic": True})]
+    with pytest.raises(ValueError, match="the teacher, a Linear, has no backbone to compile"):
+        Teacher(model=torch.nn.Linear(1, 1), weights=None, compile=True)
 
 
 def test_the_surroundings_autocast_where_no_precision_is_said(tmp_path):
     for precision, dtype in [("auto", torch.bfloat16), ("float32", torch.float32)]:
         with torch.autocast("cpu", torch.bfloat16):
-            features = teacher(tmp_path, precision=precision)(batch(), ["p3"], "BGR")
+            features = teacher(tmp_path, precision=precision)(batch(), "BGR")
         assert features["p3"].dtype == dtype
 
 
@@ -105,9 +164,11 @@ def test_input_format_can_be_said_where_the_model_does_not(tmp_path):
     model = detector("retinanet")
     del model.input_format
     weights = save_weights(model, tmp_path / "teacher.pth")
-    silent, told = Teacher(model=model, weights=weights), Teacher(model=model, weights=weights, input_format="RGB")
+    silent, told = (Teacher(model=model, weights=weights, input_format=order) for order in (None, "RGB"))
+    for found in (silent, told):
+        found.choose_levels(LEVELS)
     flipped = [{**record, "image": record["image"].flip(0)} for record in batch()]
-    assert torch.equal(told(batch(), ["p3"], "BGR")["p3"], silent(flipped, ["p3"], "BGR")["p3"])
+    assert torch.equal(told(batch(), "BGR")["p3"], silent(flipped, "BGR")["p3"])
 
 
 def test_needs_weights():

@@ -1,10 +1,10 @@
 import json
 import pathlib
 
-import cankd.engine.demo
+import cankd.reporting.demo
 import cv2
 import pytest
-from cankd.engine import comparison_table, gap_closed, run_demo
+from cankd.reporting import comparison_table, gap_closed, run_demo
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -38,8 +38,8 @@ def test_compares_the_three_models_and_says_where_all_lies(demo, tmp_path, monke
         assert name in text and (folder / name).exists()
 
     # What is done is not done again, unless the config changes.
-    monkeypatch.setattr(cankd.engine.demo, "train", lambda *args, **kwargs: pytest.fail("trained again"))
-    monkeypatch.setattr(cankd.engine.demo, "evaluate", lambda *args, **kwargs: pytest.fail("evaluated again"))
+    monkeypatch.setattr(cankd.reporting.demo, "train", lambda *args, **kwargs: pytest.fail("trained again"))
+    monkeypatch.setattr(cankd.reporting.demo, "evaluate", lambda *args, **kwargs: pytest.fail("evaluated again"))
     demo()
     assert json.loads((folder / "results.json").read_text()) == results
     with pytest.raises(pytest.fail.Exception, match="evaluated again"):
@@ -48,7 +48,7 @@ def test_compares_the_three_models_and_says_where_all_lies(demo, tmp_path, monke
 
 def test_resumes_where_it_was_interrupted(demo, tmp_path, monkeypatch):
     calls = []
-    train = cankd.engine.demo.train
+    train = cankd.reporting.demo.train
 
     def interrupt(config, *, resume, **kwargs):
         calls.append((pathlib.Path(config.train.output_dir).name, resume))
@@ -56,7 +56,7 @@ def test_resumes_where_it_was_interrupted(demo, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return train(config, resume=resume, **kwargs)
 
-    monkeypatch.setattr(cankd.engine.demo, "train", interrupt)
+    monkeypatch.setattr(cankd.reporting.demo, "train", interrupt)
     with pytest.raises(KeyboardInterrupt):
         demo()
     demo()
@@ -66,7 +66,7 @@ def test_resumes_where_it_was_interrupted(demo, tmp_path, monkeypatch):
 def test_other_options_start_anew(demo, tmp_path, monkeypatch):
     """Also if the run with the other options was interrupted before its first checkpoint."""
     resumed = []
-    train = cankd.engine.demo.train
+    train = cankd.reporting.demo.train
 
     def record(config, *, resume, **kwargs):
         last = pathlib.Path(config.train.output_dir) / "last_checkpoint"
@@ -75,7 +75,7 @@ def test_other_options_start_anew(demo, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return train(config, resume=resume, **kwargs)
 
-    monkeypatch.setattr(cankd.engine.demo, "train", record)
+    monkeypatch.setattr(cankd.reporting.demo, "train", record)
     demo(max_iter=2)
     with pytest.raises(KeyboardInterrupt):
         demo(max_iter=3)

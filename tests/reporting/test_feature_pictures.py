@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cankd.engine import attention_pictures, draw_attention, draw_features, feature_pictures, load_models
-from cankd.engine.checkpointing import DistillationCheckpointer
+from cankd.checkpoint.distillation_checkpointer import DistillationCheckpointer
 from cankd.engine.training import build_model
+from cankd.reporting import attention_pictures, draw_attention, draw_features, feature_pictures, load_models
 from detectron2.config import instantiate
 
 from tests.tiny import save_weights

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import pytest
-from cankd.engine import choose_records, draw_predictions, load_models
+from cankd.reporting import choose_records, draw_predictions, load_models
 from detectron2.config import instantiate
 from PIL import Image
 

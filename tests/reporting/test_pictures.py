@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from cankd.engine import draw_data, draw_predictions, pictures
+from cankd.reporting import draw_data, draw_predictions, pictures
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 from cankd.data import Cell
-from cankd.engine import compare_robustness, make_report
+from cankd.reporting import make_report
+from cankd.robustness import compare_robustness
 
 
 def write_run(folder, seed=0, **last):

@@ -2,7 +2,7 @@ import json
 
 import cv2
 import pytest
-from cankd.engine import plot_runs, read_curves
+from cankd.reporting import plot_runs, read_curves
 
 
 def write(path, lines, tail=""):

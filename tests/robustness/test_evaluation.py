@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import torch
 from cankd.data import Cell, choose_cells
-from cankd.engine import compare_robustness, evaluate, evaluate_robustness, launch, load_config, read_grids, robustness
-from cankd.engine.cell_store import CellStore
-from cankd.engine.robustness import corrupted_loader
+from cankd.engine import evaluate, launch, load_config
+from cankd.robustness import compare_robustness, evaluate_robustness
+from cankd.robustness import evaluation as robustness
+from cankd.robustness import read_grids
+from cankd.robustness.cell_store import CellStore
+from cankd.robustness.evaluation import corrupted_loader
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -247,7 +250,7 @@ def test_a_full_disk_keeps_finished_cells(run, tmp_path, monkeypatch):
         return original(path, mode)
 
     original = robustness.CellStore.save.__globals__["write_json"].__globals__["replace_file"]
-    monkeypatch.setattr("cankd.engine.files.replace_file", full)
+    monkeypatch.setattr("cankd.utils.files.replace_file", full)
     with pytest.raises(ValueError, match="gaussian_noise_2.json cannot be written .No space left on device.*is kept"):
         run()
     assert os.listdir(tmp_path / "robustness" / "student") == ["clean.json"]

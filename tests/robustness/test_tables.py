@@ -4,7 +4,7 @@ import json
 import matplotlib.image
 import pytest
 from cankd.data import Cell, choose_cells
-from cankd.engine import compare_robustness
+from cankd.robustness import compare_robustness
 from matplotlib import pyplot
 
 CLEAN = Cell("clean", 0)

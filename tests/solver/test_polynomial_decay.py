@@ -1,5 +1,5 @@
 import pytest
-from cankd.engine import PolynomialDecay
+from cankd.solver import PolynomialDecay
 
 
 def test_decays_to_the_floor():

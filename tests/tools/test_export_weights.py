@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 import torch
-from cankd.modeling import load_all_weights
+from cankd.checkpoint import load_all_weights
 
 from tests.tiny import detector
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from cankd.engine.checkpointing import DistillationCheckpointer
+from cankd.checkpoint.distillation_checkpointer import DistillationCheckpointer
 from cankd.engine.training import build_model
 from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog, MetadataCatalog

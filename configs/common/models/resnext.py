@@ -1,4 +1,4 @@
-from cankd.modeling import DeformBottleneckBlock
+from cankd.layers import DeformBottleneckBlock
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.modeling.backbone import BasicStem, ResNet

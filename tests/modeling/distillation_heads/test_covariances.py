@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cankd.modeling import CanKDHead
-from cankd.modeling.covariances import BLOCK, covariances, instance_normalized_mse
+from cankd.modeling.distillation_heads.covariances import BLOCK, covariances, instance_normalized_mse
 
 
 def features(height, width, dtype=torch.double):

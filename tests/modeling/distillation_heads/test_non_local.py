@@ -3,7 +3,7 @@ import torch
 from cankd.modeling import AFFINITIES, CanKDHead, CrossNonLocal
 
 
-@pytest.mark.parametrize("affinity", sorted(AFFINITIES))
+@pytest.mark.parametrize("affinity", sorted(name for name, affinity in AFFINITIES.items() if affinity.attends))
 @pytest.mark.parametrize("pool_size", [1, 2])
 def test_attention_rows_give_what_the_module_attends_to(affinity, pool_size):
     """The rows, applied to the pooled values, are what goes into ``out``."""
@@ -23,7 +23,7 @@ def test_attention_rows_give_what_the_module_attends_to(affinity, pool_size):
 
 
 def test_a_head_without_attention_has_no_rows():
-    head = CanKDHead(levels=["p3"], in_channels=4, attention=False)
     feature = {"p3": torch.randn(1, 4, 6, 6)}
-    with pytest.raises(ValueError, match="this head has no attention"):
-        head.attention_rows(feature, feature, {"p3": [(0, 0)]})
+    for options in ({"attention": False}, {"affinity": "linear"}):
+        with pytest.raises(ValueError, match="this head has no attention"):
+            CanKDHead(levels=["p3"], in_channels=4, **options).attention_rows(feature, feature, {"p3": [(0, 0)]})

@@ -1,19 +1,14 @@
 import copy
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 
 import torch
+from cankd.engine import build_model, count_by_part, is_distillation
 from cankd.modeling import Distiller
-from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from tabulate import tabulate
 from torch import nn
-
-from .measurements import count_by_part
-from .training import build_model
 
 __all__ = ["cost_table", "count_config_costs", "count_costs"]
 
@@ -32,24 +27,36 @@ def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[st
     """
     if not isinstance(model, Distiller):
         return {"model": count_by_part(model, [image])}
-    inputs, training = [], model.training
-    handle = model.head.register_forward_hook(lambda module, arguments, outputs: inputs.extend(arguments))
+    costs = {  # the teacher as it comes: a step folds its norms
+        "student": count_by_part(model.student, [image]),
+        "teacher": count_by_part(model.teacher.model, [image]),
+    }
+    calls, training = [], model.training
+    handle = model.head.register_forward_hook(lambda module, arguments, outputs: calls.append(arguments))
     try:
         with EventStorage(), torch.no_grad():
             model.train()(2 * [image])  # a norm may need two values
     finally:
         model.train(training)
         handle.remove()
-    costs = {
-        "student": count_by_part(model.student, [image]),
-        "teacher": count_by_part(model.teacher.model, [image]),
-    }
-    if inputs:
-        inputs = [{level: feature[:1] for level, feature in features.items()} for features in inputs]
-        levels = [pair.teacher for pair in model.pairs]
-        costs["teacher, distilled levels"] = count_by_part(model.teacher, [image], levels, model.input_format)
-        costs["head"] = count_by_part(model.head, *inputs)
+    if calls:
+        *features, context = calls[0]
+        costs["teacher, distilled levels"] = count_by_part(model.teacher, [image], model.input_format)
+        head = _HeadInContext(model.head, context._replace(batch=[image]))
+        costs["head"] = count_by_part(head, *({k: v[:1] for k, v in f.items()} for f in features), parts_of="head")
     return costs
+
+
+class _HeadInContext(nn.Module):
+    """A head whose only inputs are features, which fvcore can trace."""
+
+    def __init__(self, head, context):
+        super().__init__()
+        self.head = head
+        self.context = context
+
+    def forward(self, student_features, teacher_features):
+        return self.head(student_features, teacher_features, self.context)
 
 
 def count_config_costs(config: DictConfig, height: int, width: int) -> dict[str, dict[str, dict[str, int]]]:
@@ -63,12 +70,9 @@ def count_config_costs(config: DictConfig, height: int, width: int) -> dict[str,
         See :func:`count_costs`.
     """
     config = copy.deepcopy(config)
-    with tempfile.TemporaryDirectory() as scratch:
-        if "teacher" in config.model:
-            weights = os.path.join(scratch, "teacher.pth")
-            torch.save({"model": instantiate(config.model.teacher.model).state_dict()}, weights)
-            config.model.teacher.weights = weights
-        model = build_model(config)
+    if is_distillation(config):
+        config.model.teacher.weights = None
+    model = build_model(config)
     instances = Instances((height, width))
     instances.gt_boxes = Boxes([[0.25 * width, 0.25 * height, 0.5 * width, 0.5 * height]])
     instances.gt_classes = torch.zeros(1, dtype=torch.long)

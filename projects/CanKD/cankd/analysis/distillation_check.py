@@ -5,8 +5,21 @@ import functools
 from collections.abc import Callable
 
 import torch
+from cankd.checkpoint import DistillationCheckpointer
+from cankd.data import check_classes, check_crops, load_records
+from cankd.engine import (
+    build_model,
+    check_batch_size,
+    check_device,
+    check_output_dir,
+    check_parts,
+    choose_precision,
+    is_distillation,
+    measure_step,
+    teacher_model,
+)
 from cankd.evaluation import SemSegEvaluator
-from cankd.modeling import inherit_weights
+from cankd.utils import UserError
 from detectron2.config import instantiate
 from detectron2.evaluation import CityscapesSemSegEvaluator, COCOEvaluator
 from detectron2.evaluation.evaluator import inference_context
@@ -16,13 +29,7 @@ from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
-from .checkpointing import DistillationCheckpointer
 from .costs import cost_table, count_costs
-from .data_checks import check_classes, check_crops, load_records
-from .errors import is_mistake
-from .measurements import measure_step
-from .preflight import check_batch_size, check_device, check_output_dir, check_parts
-from .training import build_model, choose_precision, teacher_data
 
 __all__ = ["check_distillation"]
 
@@ -45,11 +52,11 @@ def check_distillation(
         a list of what has to be mended; empty if the run is ready. What a problem kept from being looked at is absent.
 
     Raises:
-        ValueError: if the config lacks parts, or is not of a distiller.
+        UserError: if the config lacks parts, or is not of a distiller.
     """
     check_parts(config)
-    if "teacher" not in config.model:
-        raise ValueError("the config's model has no teacher: only the config of a distillation can be checked")
+    if not is_distillation(config):
+        raise UserError("the config's model has no teacher: only the config of a distillation can be checked")
     seed_all_rng(None if config.train.seed < 0 else config.train.seed)
     found = {"problems": []}
     collect = functools.partial(_collect, found["problems"])
@@ -87,9 +94,7 @@ def check_distillation(
 def _collect(problems):
     try:
         yield
-    except (FloatingPointError, ValueError) as error:
-        if not is_mistake(error):
-            raise
+    except UserError as error:
         problems.append(str(error))
 
 
@@ -126,7 +131,7 @@ def _load_weights(model, options, report):
             rows.append((role, str(loaded)))
     found["inherited"] = 0
     if options.inherit:
-        found["inherited"] = len(inherit_weights(model.student, model.teacher.model, options.inherit))
+        found["inherited"] = len(model.teacher.give_weights(model.student, options.inherit))
         rows.append(("† teacher to student", f"{found['inherited']} of {len(model.student.state_dict())} keys copied"))
     report("\nWeights\n" + tabulate(rows, ["model", "keys"], "pipe"))
     return found
@@ -148,7 +153,7 @@ def _describe_learning_rate(config, report):
 
 def _evaluate_teacher(data, model, records, num_images, report):
     """Evaluates the teacher on a few images, spread over the test set."""
-    data, teacher = teacher_data(data, model.teacher), model.teacher.model
+    teacher = teacher_model(model.teacher, data.test)
     chosen = [records[i] for i in range(0, len(records), max(1, len(records) // num_images))][:num_images]
     loader = instantiate({**data.test, "dataset": chosen})
     evaluator = instantiate(data.evaluator)
@@ -167,15 +172,13 @@ def _evaluate_teacher(data, model, records, num_images, report):
         with contextlib.redirect_stdout(None):
             results = evaluator.evaluate(**only)
     except AssertionError as error:
-        raise ValueError(f"the teacher's predictions do not fit the data ({error}): {advice}") from error
+        raise UserError(f"the teacher's predictions do not fit the data ({error}): {advice}") from error
     scores = {task: {k: v for k, v in metrics.items() if "-" not in k} for task, metrics in results.items()}
     for task, metrics in scores.items():
         report(f"\nTeacher on {len(chosen)} images, {task}\n" + tabulate([metrics], "keys", "pipe", floatfmt=".1f"))
         for name in LOWEST_SCORES.keys() & metrics.keys():
             if not metrics[name] >= LOWEST_SCORES[name]:  # NaN if it predicts nothing
-                raise ValueError(
-                    f"the teacher's {task} {name} on {len(chosen)} images is {metrics[name]:.2f}: {advice}"
-                )
+                raise UserError(f"the teacher's {task} {name} on {len(chosen)} images is {metrics[name]:.2f}: {advice}")
     return {"images": len(chosen), **scores}
 
 
@@ -196,7 +199,7 @@ def _take_step(config, model, records, num_gpus, report):
     try:
         gradients, memory = measure_step(model.train(), optimizer, batch, choose_precision(config.train))
     except torch.OutOfMemoryError as error:
-        raise ValueError(
+        raise UserError(
             f"a step of {len(batch)} images does not fit into the memory of the GPU: lower "
             "dataloader.train.total_batch_size, train on more GPUs (--num-gpus), or add train.amp.enabled=True"
         ) from error

@@ -1,9 +1,9 @@
 import os
 
 import torch
-from cankd.modeling import VerifyingCheckpointer, read_weights
+from cankd.utils import NonFiniteError, UserError, replace_file
 
-from .files import replace_file
+from .weights import VerifyingCheckpointer, read_weights
 
 __all__ = ["DistillationCheckpointer", "export_weights"]
 
@@ -18,14 +18,14 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         """See :meth:`fvcore.common.checkpoint.Checkpointer.save`.
 
         Raises:
-            FloatingPointError: if a weight is infinite or NaN; nothing is written then.
+            NonFiniteError: if a weight is infinite or NaN; nothing is written then.
         """
         if not self.save_dir or not self.save_to_disk:
             return
         weights = self.model.state_dict()
         broken = [key for key, value in weights.items() if not value.isfinite().all()]
         if broken:
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"the weights became infinite or NaN, beginning with {broken[0]}: {name} is not saved and the last "
                 "checkpoint is intact. Lower the learning rate or clip gradients (train.clip_gradients.max_norm), then "
                 "--resume"
@@ -46,7 +46,7 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         """Continues from the last checkpoint of ``save_dir`` if ``resume`` is set and there is one; else reads a file.
 
         Raises:
-            ValueError: if the checkpoint to continue from is not of this run's student and head, or the file to start
+            UserError: if the checkpoint to continue from is not of this run's student and head, or the file to start
                 from is of another architecture (see :meth:`_verify_start`).
         """
         if not (resume and self.has_checkpoint()):
@@ -69,7 +69,7 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         return rest
 
     def _refuse_to_resume(self, path, what):
-        raise ValueError(
+        raise UserError(
             f"{path} was saved with {what}. This run cannot continue it: start anew in another train.output_dir, or go "
             "back to the config of that run"
         )
@@ -95,7 +95,7 @@ class DistillationCheckpointer(VerifyingCheckpointer):
                 f"train.init_checkpoint='{path}?matching_heuristics=True'"
             )
         if problem:
-            raise ValueError(f"{path} is of another architecture than the model: {problem} ({report})")
+            raise UserError(f"{path} is of another architecture than the model: {problem} ({report})")
         self.logger.info("Initial weights from %s: %s", path, report)
 
 
@@ -111,13 +111,13 @@ def export_weights(source: str, target: str, *, float16: bool = False) -> int:
         The size of the file, in bytes.
 
     Raises:
-        ValueError: if the source cannot be read, or float16 cannot hold a weight.
+        UserError: if the source cannot be read, or float16 cannot hold a weight.
     """
     weights = read_weights(source)
     if float16:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
         if beyond := [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]:
-            raise ValueError(f"{source} has weights that float16 cannot hold, in {beyond[0]}: leave --float16 out")
+            raise UserError(f"{source} has weights that float16 cannot hold, in {beyond[0]}: leave --float16 out")
     with replace_file(target) as f:
         torch.save({"model": weights}, f)
     return os.path.getsize(target)

@@ -3,6 +3,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import torch
+from cankd.utils import UserError
 from torch import nn
 
 __all__ = ["inherit_weights"]
@@ -24,7 +25,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[s
         The names of the student's keys that were copied to.
 
     Raises:
-        ValueError: if a pattern matches nothing, or if a key that matches is absent from the teacher or has another
+        UserError: if a pattern matches nothing, or if a key that matches is absent from the teacher or has another
             shape there, as with differing class counts. The student is unchanged then.
     """
     student_state, teacher_state = student.state_dict(), teacher.state_dict()
@@ -38,7 +39,7 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[s
             shapes = tuple(student_state[key].shape), tuple(teacher_state[source].shape)
             refused.append(f"{name}: {shapes[0]} in the student, {shapes[1]} in the teacher")
     if refused:
-        raise ValueError(
+        raise UserError(
             "train.inherit asks for keys that the teacher cannot give (another number of classes or channels, or "
             "another architecture); narrow its patterns to leave them out:\n  " + "\n  ".join(refused)
         )
@@ -64,10 +65,10 @@ def _find_sources(student_state, patterns):
     sources = {}
     for pattern, source in patterns.items():
         if pattern != source and any(p[-1:] != "*" or set(p[:-1]) & set("*?[") for p in (pattern, source)):
-            raise ValueError(f"train.inherit maps {pattern!r} to {source!r}: both need one '*', at the end")
+            raise UserError(f"train.inherit maps {pattern!r} to {source!r}: both need one '*', at the end")
         matched = fnmatch.filter(student_state, pattern)
         if not matched:
-            raise ValueError(
+            raise UserError(
                 f"train.inherit has the pattern {pattern!r}, which matches nothing in the student. Its parts are: "
                 f"{', '.join(_parts(student_state, depth=2))}"
             )

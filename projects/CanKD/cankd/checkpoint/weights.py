@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import torch
+from cankd.utils import UserError
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import Tensor, nn
 
@@ -87,7 +88,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         """See :meth:`DetectionCheckpointer.load`.
 
         Raises:
-            ValueError: if the file is missing, truncated, or not a checkpoint.
+            UserError: if the file is missing, truncated, or not a checkpoint.
         """
         self.report = self.matched_by_suffix = None
         if path:
@@ -95,9 +96,9 @@ class VerifyingCheckpointer(DetectionCheckpointer):
             try:
                 local = self.path_manager.get_local_path(plain)
             except OSError as error:
-                raise ValueError(f"the checkpoint {plain} cannot be fetched: {error}") from error
+                raise UserError(f"the checkpoint {plain} cannot be fetched: {error}") from error
             if not os.path.isfile(local):
-                raise ValueError(
+                raise UserError(
                     f"there is no checkpoint {plain}: check the path. A teacher that a config of its own trains has to "
                     "be trained first"
                 )
@@ -116,15 +117,15 @@ class VerifyingCheckpointer(DetectionCheckpointer):
                 loaded["model"] = loaded["model"]["state_dict"]
         except Exception as error:  # a file from elsewhere can be wrong in any way
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ValueError(
+            raise UserError(
                 f"{filename} ({os.path.getsize(filename):,} bytes) cannot be read as a checkpoint; it may be "
                 f"truncated, of another kind, or hold code, which is not run: {reason}"
             ) from error
         weights = loaded["model"]
         if not isinstance(weights, dict) or not weights:
-            raise ValueError(f"{filename} holds no weights under 'model': it is no checkpoint of Detectron2")
+            raise UserError(f"{filename} holds no weights under 'model': it is no checkpoint of Detectron2")
         if foreign := [name for name, value in weights.items() if not isinstance(value, (np.ndarray, Tensor))]:
-            raise ValueError(
+            raise UserError(
                 f"{filename} is no checkpoint of Detectron2: instead of weights, or a dict of them under 'model', it "
                 f"has {', '.join(map(str, foreign[:5]))}"
             )
@@ -179,15 +180,15 @@ def load_all_weights(model: nn.Module, path: str, role: str) -> LoadReport:
         role: what the model is, for messages: "teacher", "student".
 
     Raises:
-        ValueError: if there is no path, the file cannot be read, or a weight is missing or of another shape.
+        UserError: if there is no path, the file cannot be read, or a weight is missing or of another shape.
     """
     if not path:
-        raise ValueError(f"the {role} has no weights: give the path or URL of its checkpoint")
+        raise UserError(f"the {role} has no weights: give the path or URL of its checkpoint")
     checkpointer = VerifyingCheckpointer(model)
     checkpointer.load(path, checkpointables=[])
     report = checkpointer.report
     if report.missing or report.reshaped:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a checkpoint of this {role} ({type(model).__name__}): {report}. Its config and its "
             "checkpoint have to be of one architecture, with the same number of classes"
         )
@@ -202,7 +203,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
         path: file or URL, any that Detectron2 reads.
 
     Raises:
-        ValueError: if the file cannot be read.
+        UserError: if the file cannot be read.
     """
 
     class Reader(VerifyingCheckpointer):

@@ -1,3 +1,4 @@
+from .checks import check_classes, check_crops
 from .corruptions import (
     CORRUPTION_GROUPS,
     MIN_SIDE,
@@ -10,6 +11,7 @@ from .corruptions import (
     image_id_of,
 )
 from .digit_scenes import DigitScenes, register_digit_scenes
+from .records import load_records, metadata_of
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))

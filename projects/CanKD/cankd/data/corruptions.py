@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import detectron2.data.transforms as T
 import numpy as np
+from cankd.utils import UserError, orders_differ
 from torch.utils.data import Dataset
 
 __all__ = [
@@ -55,17 +56,17 @@ def choose_cells(corruptions: str = "benchmark", severities: Iterable[int] = SEV
         severities: 0 adds the clean images.
 
     Raises:
-        ValueError: if a name or a severity is unknown; it lists the known ones.
+        UserError: if a name or a severity is unknown; it lists the known ones.
     """
     words = [word.strip() for word in corruptions.split(",")]
     if unknown := [word for word in words if word not in _SETS and word not in _SETS["all"]]:
-        raise ValueError(
+        raise UserError(
             f"{', '.join(map(repr, unknown))} is no corruption. Known are the sets {', '.join(_SETS)} and the "
             f"corruptions {', '.join(_SETS['all'])}"
         )
     severities = sorted(set(severities))
     if not severities or not set(severities) <= set(SEVERITIES):
-        raise ValueError(f"severities are {severities}; they have to be among {list(SEVERITIES)}, where 0 is clean")
+        raise UserError(f"severities are {severities}; they have to be among {list(SEVERITIES)}, where 0 is clean")
     names = dict.fromkeys(name for word in words for name in _SETS.get(word, [word]))
     cells = [Cell("clean", 0)] if severities[0] == 0 else []
     return cells + [Cell(name, severity) for name in names for severity in severities if severity > 0]
@@ -100,7 +101,7 @@ def compile_corruptions(cells: Iterable[Cell]) -> str:
         The version of the library that corrupts; "" if it is neither there nor needed.
 
     Raises:
-        ValueError: if imagecorruptions-imaug is not installed.
+        UserError: if imagecorruptions-imaug is not installed.
     """
     for name in {cell.corruption for cell in cells if cell.severity}:
         corrupt(np.zeros((MIN_SIDE, MIN_SIDE, 3), dtype=np.uint8), Cell(name, 1), 0)
@@ -125,7 +126,7 @@ def _import_library():
         importlib.metadata.version(_LIBRARY)  # the original package has the same modules, and fails on NumPy 2
         import imagecorruptions
     except ImportError as error:
-        raise ValueError(
+        raise UserError(
             f"corruptions need {_LIBRARY} and numba ({error}): pip install numba scipy, then pip install --no-deps "
             f"{_LIBRARY}==1.1.5 (with its dependencies it would install a second OpenCV)"
         ) from error
@@ -144,17 +145,20 @@ class CorruptedDataset(Dataset):
             cells: how each record is corrupted in turn, after it was read and before anything else.
 
         Raises:
-            ValueError: if the mapper is of another kind.
+            UserError: if the mapper is of another kind.
         """
         image_format = getattr(mapper, "image_format", None)
-        if not isinstance(getattr(mapper, "augmentations", None), T.AugmentationList) or image_format not in _CHANNELS:
-            raise ValueError(
+        if not isinstance(getattr(mapper, "augmentations", None), T.AugmentationList) or image_format not in (
+            "BGR",
+            "RGB",
+        ):
+            raise UserError(
                 f"images are corrupted between a mapper's reading and its augmentations, but {type(mapper).__name__} "
                 "has no augmentations, or no image_format that is BGR or RGB: use detectron2.data.DatasetMapper"
             )
         self._records = records
         self._cells = cells
-        self._corruption = _Corruption(_CHANNELS[image_format])
+        self._corruption = _Corruption(image_format)
         self._mapper = copy.copy(mapper)
         self._mapper.augmentations = T.AugmentationList([self._corruption, *mapper.augmentations.augs])
 
@@ -168,20 +172,18 @@ class CorruptedDataset(Dataset):
         return self._mapper(record)
 
 
-_CHANNELS = {"RGB": slice(None), "BGR": slice(None, None, -1)}  # of the last axis, to RGB and back
-
-
 class _Corruption(T.Augmentation):
     """Corrupts the image for the ``target``, a cell and an image id, that was set before."""
 
-    def __init__(self, channels: slice):
+    def __init__(self, image_format: str):
         super().__init__()
-        self.channels = channels
+        self.image_format = image_format
         self.target = None
 
     def __call__(self, aug_input: T.AugInput) -> T.Transform:
-        rgb = np.ascontiguousarray(aug_input.image[..., self.channels])
-        aug_input.image = np.ascontiguousarray(corrupt(rgb, *self.target)[..., self.channels])
+        step = -1 if orders_differ(self.image_format, "RGB") else 1
+        rgb = np.ascontiguousarray(aug_input.image[..., ::step])
+        aug_input.image = np.ascontiguousarray(corrupt(rgb, *self.target)[..., ::step])
         return T.NoOpTransform()
 
 

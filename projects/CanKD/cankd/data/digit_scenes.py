@@ -13,6 +13,7 @@ import shutil
 
 import cv2
 import numpy as np
+from cankd.utils import UserError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
 from iopath.common.file_io import file_lock
@@ -74,7 +75,7 @@ class DigitScenes:
         seed: of everything random.
 
     Raises:
-        ValueError: if the split is unknown or a size does not fit the image.
+        UserError: if the split is unknown or a size does not fit the image.
     """
 
     split: str
@@ -86,12 +87,12 @@ class DigitScenes:
 
     def __post_init__(self):
         if self.split not in SPLITS:
-            raise ValueError(f"split is {self.split!r}; it has to be one of {sorted(SPLITS)}")
+            raise UserError(f"split is {self.split!r}; it has to be one of {sorted(SPLITS)}")
         if self.num_images < 1 or self.max_digits < 1:
-            raise ValueError(f"num_images={self.num_images} and max_digits={self.max_digits} have to be at least 1")
+            raise UserError(f"num_images={self.num_images} and max_digits={self.max_digits} have to be at least 1")
         smallest, largest = self.digit_sizes
         if not 8 <= smallest <= largest <= self.image_size:
-            raise ValueError(
+            raise UserError(
                 f"digit_sizes={self.digit_sizes} has to be 8 <= smallest <= largest <= image_size={self.image_size}"
             )
 
@@ -158,7 +159,7 @@ class DigitScenes:
             folder: is created; if this very split is there already, nothing happens. Several processes may ask at once.
 
         Raises:
-            ValueError: if the folder holds a split that other arguments made.
+            UserError: if the folder holds a split that other arguments made.
         """
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         with file_lock(folder):
@@ -175,7 +176,7 @@ class DigitScenes:
             found = json.load(f)["info"]["arguments"]
         wanted = json.loads(json.dumps(dataclasses.asdict(self)))
         if found != wanted:
-            raise ValueError(
+            raise UserError(
                 f"{folder} was made with {found}, but {wanted} is asked for: remove the folder, or point "
                 "DETECTRON2_DATASETS to another one"
             )

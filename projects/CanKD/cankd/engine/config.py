@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 from cankd import model_zoo
+from cankd.utils import UserError
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
@@ -26,18 +27,18 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
             size is among them, it rescales what the others do not set, see :func:`scale_to_batch_size`.
 
     Raises:
-        ValueError: if the file is absent or fails, lacks the parts of a training config, or a key is unknown.
+        UserError: if the file is absent or fails, lacks the parts of a training config, or a key is unknown.
     """
     if not os.path.isfile(path):
-        raise ValueError(f"there is no config file {path or '(none given)'}: give one by --config-file")
+        raise UserError(f"there is no config file {path or '(none given)'}: give one by --config-file")
     try:
         config = LazyConfig.load(path)
     except Exception as error:  # a config is code: anything can go wrong in it
         cause = error.__cause__ or error
-        raise ValueError(f"the config {path} fails with {type(cause).__name__}: {cause}") from error
+        raise UserError(f"the config {path} fails with {type(cause).__name__}: {cause}") from error
     needed = {"model", "train", "dataloader"}
     if absent := needed - set(config):
-        raise ValueError(
+        raise UserError(
             f"the config {path} defines no {' and no '.join(sorted(absent))}; a config of this script has "
             "model, dataloader, optimizer, lr_multiplier and train, as Detectron2's have"
         )
@@ -50,7 +51,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         scale_to_batch_size(config)
         return LazyConfig.apply_overrides(config, [override for override in overrides if override not in first])
     except Exception as error:
-        raise ValueError(f"the overrides {list(overrides)} cannot be applied: {error}") from error
+        raise UserError(f"the overrides {list(overrides)} cannot be applied: {error}") from error
 
 
 def scale_to_batch_size(config: DictConfig) -> None:
@@ -89,13 +90,13 @@ def scale_to_batch_size(config: DictConfig) -> None:
 
 def _check_key(config, key, override):
     if "=" not in override:
-        raise ValueError(f"{override!r} is no override: write key=value, for example train.max_iter=1000")
+        raise UserError(f"{override!r} is no override: write key=value, for example train.max_iter=1000")
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
     if OmegaConf.is_list(node):
-        raise ValueError(f"{parent!r} is a list, which can only be overridden whole: {parent}=[…]")
+        raise UserError(f"{parent!r} is a list, which can only be overridden whole: {parent}=[…]")
     if not OmegaConf.is_dict(node):
-        raise ValueError(f"the config has no {parent!r}, which the override {override!r} would change")
+        raise UserError(f"the config has no {parent!r}, which the override {override!r} would change")
     known = [str(known) for known in node if known != "_target_"]
     if "_target_" in node:
         target = locate(node._target_) if isinstance(node._target_, str) else node._target_
@@ -106,4 +107,4 @@ def _check_key(config, key, override):
     if name not in [*known, "_target_"]:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"the config has no {key!r}; {parent or 'it'} has {', '.join(known)}{hint}")
+        raise UserError(f"the config has no {key!r}; {parent or 'it'} has {', '.join(known)}{hint}")

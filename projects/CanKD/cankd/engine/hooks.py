@@ -2,6 +2,7 @@ import sys
 
 import torch
 from cankd.modeling import Distiller
+from cankd.utils import UserError
 from detectron2.engine import HookBase
 from tqdm import tqdm
 
@@ -19,10 +20,10 @@ class DistillationSchedule(HookBase):
             stop_iter: first iteration without distillation; None never stops.
 
         Raises:
-            ValueError: if an iteration is negative.
+            UserError: if an iteration is negative.
         """
         if warmup_iters < 0 or (stop_iter is not None and stop_iter < 0):
-            raise ValueError(
+            raise UserError(
                 f"train.distillation has warmup_iters={warmup_iters} and stop_iter={stop_iter}; neither may be negative"
             )
         self._distiller = distiller
@@ -52,10 +53,10 @@ class GradientClipping(HookBase):
             norm_type: order of the norm.
 
         Raises:
-            ValueError: if the norm is not positive.
+            UserError: if the norm is not positive.
         """
         if not max_norm > 0:
-            raise ValueError(f"train.clip_gradients.max_norm is {max_norm}; it has to be positive")
+            raise UserError(f"train.clip_gradients.max_norm is {max_norm}; it has to be positive")
         self._max_norm = max_norm
         self._norm_type = norm_type
 

@@ -23,7 +23,7 @@ def launch(main: Callable, num_gpus: int, *, args: tuple = (), **machines) -> No
         machines: ``num_machines``, ``machine_rank`` and ``dist_url``, as Detectron2's ``launch`` has them.
 
     Raises:
-        ValueError: if there are GPUs, but fewer than processes.
+        UserError: if there are GPUs, but fewer than processes.
         SystemExit: with the status of the first process that failed, or the signal that ended it.
     """
     check_processes(num_gpus)

@@ -1,10 +1,12 @@
 """What one training step of a distiller costs, and how its two aims pull at the student's features."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from cankd.modeling import Distiller, record_features
+from cankd.modeling import Distiller
+from cankd.modeling.distillation_heads.covariances import COVARIANCES
+from cankd.utils import NonFiniteError
 from detectron2.export import TracingAdapter
 from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
@@ -36,19 +38,19 @@ def measure_step(
         "activations", the latter being what is kept for the backward pass.
 
     Raises:
-        FloatingPointError: if a loss is infinite or NaN.
+        NonFiniteError: if a loss is infinite or NaN.
     """
     device = next(distiller.parameters()).device.type
     kept = _KeptActivations(distiller)
-    with EventStorage(), record_features(distiller.student.backbone) as features:
+    with EventStorage(), distiller.record_student_features() as features:
         with torch.autocast(device, precision, enabled=precision is not None), kept:
             losses = distiller(batch)
     if broken := [name for name, loss in losses.items() if not loss.isfinite()]:
-        raise FloatingPointError(
+        raise NonFiniteError(
             f"{' and '.join(broken)} is infinite or NaN in the first step: look at the student's initial weights, its "
             "pixel_mean and pixel_std, and the annotations"
         )
-    gradients = compare_gradients(losses, {level: features[level] for level in distiller.head.levels})
+    gradients = compare_gradients(losses, features, distiller.head.loss_names)
     optimizer.zero_grad()
     sum(losses.values()).backward()
     optimizer.step()
@@ -63,20 +65,22 @@ def measure_step(
     return gradients, memory
 
 
-def compare_gradients(losses: Mapping[str, Tensor], features: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+def compare_gradients(
+    losses: Mapping[str, Tensor], features: Mapping[str, Tensor], distillation_losses: Collection[str]
+) -> dict[str, dict[str, float]]:
     """Compares, at the student's features, the gradient of the distillation losses with that of the task losses.
 
     Args:
         losses: as a :class:`Distiller` in training gives them; stay usable for the backward pass.
         features: the student's, by level, from the same forward pass.
+        distillation_losses: names of those of the losses that are the distillation's.
 
     Returns:
         Map from level to "ratio", the norm of the distillation's gradient over that of the task's, and "cosine", that
         of the angle between them. Empty if the distillation's weight is 0.
     """
-    names = {f"loss_cankd_{level}" for level in features}
-    distillation = sum(loss for name, loss in losses.items() if name in names)
-    task = sum(loss for name, loss in losses.items() if name not in names)
+    distillation = sum(loss for name, loss in losses.items() if name in distillation_losses)
+    task = sum(loss for name, loss in losses.items() if name not in distillation_losses)
     if not distillation.requires_grad:
         return {}
     pulls = [
@@ -104,34 +108,44 @@ def count_flops(model: nn.Module, *inputs) -> int:
 
 
 @torch.no_grad()
-def count_by_part(model: nn.Module, *inputs) -> dict[str, dict[str, int]]:
+def count_by_part(model: nn.Module, *inputs, parts_of: str = "") -> dict[str, dict[str, int]]:
     """Counts, by fvcore, what the parts of a model have and do in evaluation mode.
 
     Args:
         model: comes back in the mode that it was in.
         inputs: of its forward pass.
+        parts_of: path of the sub-module whose children are the parts; the model's own if not given.
 
     Returns:
-        Map from the name of each direct child, and "total", to "parameters", "flops" (multiply-adds; element-wise
+        Map from the name of each of these children, and "total", to "parameters", "flops" (multiply-adds; element-wise
         operations do not count) and "activations" (elements that convolutions and matrix products put out).
     """
     training = model.training
     traced = TracingAdapter(model.eval(), inputs, allow_non_tensor=True)
     flops, activations = FlopCountAnalysis(model, inputs), ActivationCountAnalysis(traced, traced.flattened_inputs)
     flops.set_op_handle("torchvision::deform_conv2d", _deform_conv_flops)
+    flops.set_op_handle(f"prim::PythonOp.{COVARIANCES}", _covariance_flops)
     for analysis in (flops, activations):
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     try:
         counted = dict(parameters=parameter_count(traced), flops=flops.by_module(), activations=activations.by_module())
     finally:
         model.train(training)
-    parts = {**{name: f"model.{name}" for name, _ in model.named_children()}, "total": ""}
+    prefix = ".".join(filter(None, ["model", parts_of]))
+    children = [name for name, _ in model.get_submodule(parts_of).named_children()]
+    parts = {**{name: f"{prefix}.{name}" for name in children}, "total": ""}
     return {part: {key: int(counts.get(name, 0)) for key, counts in counted.items()} for part, name in parts.items()}
 
 
 def _deform_conv_flops(inputs, outputs):
     weight, output = get_shape(inputs[1]), get_shape(outputs[0])
     return math.prod(output) * math.prod(weight[1:])
+
+
+def _covariance_flops(inputs, outputs):
+    """Counts two products of all positions, of x with itself and with y, and y's variance; fvcore cannot see them."""
+    batch, channels, *size = get_shape(inputs[0])
+    return batch * channels * math.prod(size) * (2 * channels + 1)
 
 
 class _KeptActivations(torch.autograd.graph.saved_tensors_hooks):

@@ -3,12 +3,11 @@
 import argparse
 
 import torch
+from cankd.utils import UserError, make_output_dir
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
-
-from .files import make_output_dir
 
 __all__ = ["check_batch_size", "check_device", "check_output_dir", "check_parts", "check_processes", "prepare_run"]
 
@@ -31,7 +30,7 @@ def check_output_dir(path: str) -> None:
     """Makes sure that a run can be written.
 
     Raises:
-        ValueError: if the directory cannot be made or written to.
+        UserError: if the directory cannot be made or written to.
     """
     make_output_dir(path, called="train.output_dir=")
 
@@ -40,34 +39,34 @@ def check_device(device: str) -> None:
     """Makes sure that the device exists.
 
     Raises:
-        ValueError: if the device is unknown, or there is no CUDA device.
+        UserError: if the device is unknown, or there is no CUDA device.
     """
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise ValueError(f"train.device={device} is not a device that PyTorch knows: use cuda or cpu") from error
+        raise UserError(f"train.device={device} is not a device that PyTorch knows: use cuda or cpu") from error
     if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"train.device={device}, but PyTorch finds no CUDA device: add train.device=cpu")
+        raise UserError(f"train.device={device}, but PyTorch finds no CUDA device: add train.device=cpu")
 
 
 def check_processes(processes_per_machine: int) -> None:
     """Makes sure, before processes are started, that each gets a GPU of its own, unless there is none at all.
 
     Raises:
-        ValueError: if there are GPUs, but fewer than processes.
+        UserError: if there are GPUs, but fewer than processes.
     """
     if torch.cuda.is_available() and torch.cuda.device_count() < processes_per_machine:
-        raise ValueError(f"--num-gpus {processes_per_machine}, but this machine has {torch.cuda.device_count()}")
+        raise UserError(f"--num-gpus {processes_per_machine}, but this machine has {torch.cuda.device_count()}")
 
 
 def check_parts(config: DictConfig) -> None:
     """Makes sure that a config has what training needs.
 
     Raises:
-        ValueError: if a part is absent.
+        UserError: if a part is absent.
     """
     if absent := {"optimizer", "lr_multiplier"} - set(config) or {"train"} - set(config.dataloader):
-        raise ValueError(f"the config has no {' and no '.join(sorted(absent))}, which training needs")
+        raise UserError(f"the config has no {' and no '.join(sorted(absent))}, which training needs")
 
 
 def check_batch_size(loader: DictConfig, processes: int) -> None:
@@ -78,11 +77,11 @@ def check_batch_size(loader: DictConfig, processes: int) -> None:
         processes: number of all.
 
     Raises:
-        ValueError: if the total batch size is no multiple of the number of processes.
+        UserError: if the total batch size is no multiple of the number of processes.
     """
     total = loader.get("total_batch_size")
     if total is not None and (total < 1 or total % processes):
-        raise ValueError(
+        raise UserError(
             f"dataloader.train.total_batch_size is {total}; it has to be a multiple of the number of processes, "
             f"{processes}"
         )

@@ -2,6 +2,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 import torch
+from cankd.utils import NonFiniteError
 from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
 
@@ -42,7 +43,7 @@ class DistillationTrainer(SimpleTrainer):
         """Trains on one batch.
 
         Raises:
-            FloatingPointError: if a loss is infinite or NaN, before the weights are touched.
+            NonFiniteError: if a loss is infinite or NaN, before the weights are touched.
         """
         assert self.model.training, "the model was changed to eval mode"
         start = time.perf_counter()
@@ -65,7 +66,7 @@ class DistillationTrainer(SimpleTrainer):
         broken = [name for name, finite in zip(losses, values.isfinite().tolist()) if not finite]
         if broken:
             shown = ", ".join(f"{name}={value:.4g}" for name, value in zip(losses, values.tolist()))
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"{' and '.join(broken)} became infinite or NaN at iteration {self.iter} (images "
                 f"{[x.get('image_id', x.get('file_name')) for x in data]}; {shown}). No step was taken and the last "
                 "checkpoint is intact: lower the learning rate, lengthen the warm-up, or clip gradients "

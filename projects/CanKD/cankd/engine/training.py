@@ -1,14 +1,13 @@
 """Training and evaluation of whatever a config describes: a distiller, or a plain Detectron2 model."""
 
-import contextlib
-import copy
 import logging
-import random
-from collections.abc import Iterator
+import os
 
-import numpy as np
 import torch
-from cankd.modeling import Distiller, Teacher, inherit_weights, load_all_weights
+from cankd.checkpoint import DistillationCheckpointer
+from cankd.data import check_classes, check_crops, load_records
+from cankd.modeling import Distiller
+from cankd.utils import UserError, write_json
 from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -17,58 +16,17 @@ from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
 from torch import nn
 
-from .checkpointing import DistillationCheckpointer
-from .data_checks import check_classes, check_crops, load_records
+from .build import build_model, is_distillation, load_student, student_of, teacher_model
 from .hooks import DistillationSchedule, GradientClipping
 from .preflight import check_batch_size, check_output_dir, check_parts
 from .trainer import DistillationTrainer
 
-__all__ = [
-    "build_model",
-    "choose_precision",
-    "evaluate",
-    "load_student",
-    "student_of",
-    "teacher_data",
-    "test",
-    "train",
-    "with_image_format",
-]
+__all__ = ["DISTILLATION_LOSSES", "choose_precision", "evaluate", "test", "train"]
+
+DISTILLATION_LOSSES = "distillation_losses.json"
+"""File of an output directory that names the losses of each distilled level in ``metrics.json``."""
 
 logger = logging.getLogger(__name__)
-
-
-def build_model(config: DictConfig) -> nn.Module:
-    """Builds a config's model, on its device.
-
-    A distiller's student is built first and all else beside the random numbers' main path, so that the same seed gives
-    the same initial student, and later the same batches, with and without distillation.
-
-    Args:
-        config: with ``model`` and ``train.device``.
-    """
-    model = config.model
-    if "student" in model:
-        student = instantiate(model.student)
-        with _preserved_random_state():
-            model = instantiate({**model, "student": student})
-    else:
-        model = instantiate(model)
-    return model.to(config.train.device)
-
-
-@contextlib.contextmanager
-def _preserved_random_state() -> Iterator[None]:
-    states = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):  # modules are built on the CPU
-        yield
-    np.random.set_state(states[0])
-    random.setstate(states[1])
-
-
-def student_of(model: nn.Module) -> nn.Module:
-    """Returns what is trained, saved and evaluated: a distiller's student, or the model itself."""
-    return model.student if isinstance(model, Distiller) else model
 
 
 def test(data: DictConfig, model: nn.Module) -> dict:
@@ -98,51 +56,16 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
         role: "student" or "teacher".
 
     Raises:
-        ValueError: if there is no checkpoint, it is not of this model, or the config has no teacher.
+        UserError: if there is no checkpoint, it is not of this model, or the config has no teacher.
     """
     if role == "teacher":
-        if "teacher" not in config.model:
-            raise ValueError("--model teacher needs a config with a teacher, and this one describes a plain model")
+        if not is_distillation(config):
+            raise UserError("--model teacher needs a config with a teacher, and this one describes a plain model")
         teacher = instantiate(config.model.teacher)
-        model, data = teacher.model, teacher_data(config.dataloader, teacher)
+        model = teacher_model(teacher, config.dataloader.test)
     else:
         model = load_student(config, config.train.init_checkpoint, "student (train.init_checkpoint)")
-        data = config.dataloader
-    return test(data, model.to(config.train.device))
-
-
-def load_student(config: DictConfig, checkpoint: str, role: str) -> nn.Module:
-    """Builds the student of a distiller's config, or a plain config's model, with the weights of a checkpoint.
-
-    Args:
-        config: with ``model``.
-        checkpoint: has to have every weight.
-        role: what the model is, for messages.
-
-    Raises:
-        ValueError: if there is no checkpoint, or it is not of this model.
-    """
-    model = instantiate(config.model.get("student", config.model))
-    load_all_weights(model, checkpoint, role)
-    return model
-
-
-def teacher_data(data: DictConfig, teacher: Teacher) -> DictConfig:
-    """Returns a config's ``dataloader`` with the test images in the channel order that the teacher was trained on."""
-    data = copy.deepcopy(data)
-    data.test = with_image_format(data.test, teacher.input_format)
-    return data
-
-
-def with_image_format(loader: DictConfig, image_format: str | None) -> DictConfig:
-    """Returns a data loader's config that reads images in a channel order, "BGR" or "RGB".
-
-    It stays as it is where no order is given, or its mapper does not take one.
-    """
-    loader = copy.deepcopy(loader)
-    if image_format and "image_format" in loader.get("mapper", {}):
-        loader.mapper.image_format = image_format
-    return loader
+    return test(config.dataloader, model.to(config.train.device))
 
 
 def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) -> dict:
@@ -158,8 +81,8 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         The last evaluation's results, as :func:`test` gives them.
 
     Raises:
-        ValueError: if the config, a checkpoint or the data is unusable; nothing has been trained then.
-        FloatingPointError: if a loss becomes infinite or NaN.
+        UserError: if the config, a checkpoint or the data is unusable; nothing has been trained then.
+        NonFiniteError: if a loss becomes infinite or NaN.
     """
     check_parts(config)
     options = config.train
@@ -175,7 +98,11 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     loader = _build_loader(config.dataloader.train, student)
     trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=choose_precision(options))
-    trained_beside = {"distillation_head": model.head} if isinstance(model, Distiller) else {}
+    trained_beside = {}
+    if isinstance(model, Distiller):
+        trained_beside["distillation_head"] = model.head
+        if comm.is_main_process():
+            write_json(os.path.join(options.output_dir, DISTILLATION_LOSSES), model.head.losses_by_level)
     checkpointer = DistillationCheckpointer(student, options.output_dir, **trained_beside, trainer=trainer)
     results = {}
 
@@ -192,13 +119,13 @@ def choose_precision(options: DictConfig) -> torch.dtype | None:
     """Returns the precision of autocast that ``train`` of a config asks for, None for none.
 
     Raises:
-        ValueError: if it is unknown.
+        UserError: if it is unknown.
     """
     if not options.amp.enabled:
         return None
     precisions = {"float16": torch.float16, "bfloat16": torch.bfloat16}
     if options.amp.precision not in precisions:
-        raise ValueError(f"train.amp.precision is {options.amp.precision!r}; it has to be one of {sorted(precisions)}")
+        raise UserError(f"train.amp.precision is {options.amp.precision!r}; it has to be one of {sorted(precisions)}")
     return precisions[options.amp.precision]
 
 
@@ -243,12 +170,12 @@ def _start(checkpointer, trainer, model, options, resume):
     resumed = resume and checkpointer.has_checkpoint()
     start = trainer.iter + 1 if resumed else 0
     if len(starts := set(comm.all_gather(start))) > 1:
-        raise ValueError(
+        raise UserError(
             f"the processes would start at different iterations, {sorted(starts)}: on several machines "
             f"train.output_dir={options.output_dir} has to be one shared directory"
         )
     if options.inherit and not resumed:
         if not isinstance(model, Distiller):
-            raise ValueError("train.inherit is set, but this config has no teacher to inherit from")
-        inherit_weights(model.student, model.teacher.model, options.inherit)
+            raise UserError("train.inherit is set, but this config has no teacher to inherit from")
+        model.teacher.give_weights(model.student, options.inherit)
     return start

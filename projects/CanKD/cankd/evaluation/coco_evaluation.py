@@ -3,6 +3,7 @@ import itertools
 import json
 import os
 
+from cankd.utils import UserError
 from detectron2.evaluation import COCOEvaluator
 from detectron2.utils.file_io import PathManager
 from faster_coco_eval import COCO, COCOeval_faster
@@ -23,10 +24,10 @@ class FastCOCOEvaluator(COCOEvaluator):
             tasks: "bbox", "segm" or both; what the predictions hold if not given.
 
         Raises:
-            ValueError: if another task is asked for.
+            UserError: if another task is asked for.
         """
         if tasks is not None and not set(tasks) <= {"bbox", "segm"}:
-            raise ValueError(f"tasks is {tuple(tasks)}; FastCOCOEvaluator knows bbox and segm, COCOEvaluator more")
+            raise UserError(f"tasks is {tuple(tasks)}; FastCOCOEvaluator knows bbox and segm, COCOEvaluator more")
         super().__init__(dataset_name, tasks, use_fast_impl=False, **kwargs)
 
     def _eval_predictions(self, predictions, img_ids=None):

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from cankd.utils import UserError
 from detectron2.structures import Instances
 
 from .matching import confident_instances, match_greedily
@@ -24,12 +25,12 @@ class ConfusionMatrix:
             score_threshold: lowest score of a detection that counts.
 
         Raises:
-            ValueError: if there is no class, or a threshold is not between 0 and 1.
+            UserError: if there is no class, or a threshold is not between 0 and 1.
         """
         if not class_names:
-            raise ValueError("a confusion matrix needs classes, and the data set names none")
+            raise UserError("a confusion matrix needs classes, and the data set names none")
         if not 0 < iou_threshold <= 1 or not 0 <= score_threshold <= 1:
-            raise ValueError(
+            raise UserError(
                 f"the thresholds are {iou_threshold} (IoU) and {score_threshold} (score); both have to lie between 0 "
                 "and 1, and that of the IoU above 0"
             )

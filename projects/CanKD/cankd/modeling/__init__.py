@@ -1,8 +1,5 @@
-from .cankd_head import CanKDHead
-from .deform_conv import DeformBottleneckBlock, DeformConv
+from .distillation_heads import AFFINITIES, CanKDHead, CrossNonLocal, DistillationHead, StepContext, SumOfHeads
 from .distiller import Distiller
-from .features import LevelPair, backbone_shapes, compute_features, match_levels, record_features
-from .inheritance import inherit_weights
-from .non_local import AFFINITIES, CrossNonLocal
+from .feature_source import FeatureSource, backbone_shapes
+from .levels import LevelPair, match_levels
 from .teacher import Teacher
-from .weights import LoadReport, VerifyingCheckpointer, load_all_weights, read_weights

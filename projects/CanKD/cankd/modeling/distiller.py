@@ -1,13 +1,14 @@
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-import torch.nn.functional as F
+from cankd.utils import UserError
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
-from .cankd_head import CanKDHead
-from .features import backbone_shapes, describe_pairs, match_levels, record_features
+from .distillation_heads import DistillationHead, StepContext
+from .feature_source import FeatureSource, backbone_shapes, has_module
+from .levels import describe_pairs, match_levels, pair_features
 from .teacher import Teacher
 
 __all__ = ["Distiller"]
@@ -27,24 +28,25 @@ class Distiller(nn.Module):
         *,
         student: nn.Module,
         teacher: Teacher,
-        head: CanKDHead,
-        levels: Mapping[str, str] | None = None,
+        head: DistillationHead,
+        levels: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         input_format: str | None = None,
         correlation_period: int = 20,
     ):
         """
         Args:
-            student: a Detectron2 meta-architecture with ``backbone``.
+            student: a Detectron2 meta-architecture, or any model that takes records as those do.
             teacher: the frozen teacher.
-            head: gives the distillation losses of the student's levels ``head.levels``.
-            levels: map from student level to teacher level. Where it says nothing, levels of the same stride pair up,
-                then those of the same name. Levels of other strides pair up only if mapped; the student's is resized.
+            head: gives the distillation losses of the student's levels ``head.levels``, see :class:`FeatureSource`.
+            levels: map from student level to teacher level, or pairs of them. Where it says nothing, levels of the same
+                stride pair up, then those of the same name. Levels of other strides pair up only if mapped; the
+                student's is resized.
             input_format: channel order of the images, "BGR" or "RGB"; the student's own ``input_format`` if not given,
                 and "BGR", as Detectron2's data loaders give them, if it has none.
             correlation_period: iterations between two measurements of how the features correlate, 0 for never.
 
         Raises:
-            ValueError: if the levels cannot be matched, or the head has other channels than the teacher.
+            UserError: if the levels cannot be matched, or the head was built for other channels than the teacher's.
         """
         super().__init__()
         self.student = student
@@ -53,16 +55,20 @@ class Distiller(nn.Module):
         self.input_format = input_format or getattr(student, "input_format", None) or "BGR"
         self.correlation_period = correlation_period
         self.distillation_scale = 1.0
-        self.pairs = match_levels(head.levels, backbone_shapes(student, "student"), teacher.output_shape(), levels)
-        for pair in self.pairs:
-            if pair.teacher_channels != head.in_channels:
-                raise ValueError(
-                    f"head.in_channels is {head.in_channels}, but the teacher's level {pair.teacher!r} has "
-                    f"{pair.teacher_channels} channels: set head.in_channels to that"
-                )
-            if pair.student_channels != pair.teacher_channels:
-                head.add_adapter(pair.student, pair.student_channels)
+        self.pairs = self._match(dict(levels or {}))
+        head.connect(self.pairs)
         logger.info("Levels that are distilled:\n%s", describe_pairs(self.pairs))
+
+    def _match(self, mapping):
+        self._source = FeatureSource(self.student, self.head.levels, "student")
+        declared = backbone_shapes(self.teacher.model)
+        named = [mapping.get(level, level) for level in self.head.levels]
+        inside = [name for name in named if name not in declared and has_module(self.teacher.model, name)]
+        self.teacher.choose_levels([*declared, *inside])
+        shapes = backbone_shapes(self.student) | self._source.output_shape()
+        pairs = match_levels(self.head.levels, shapes, self.teacher.output_shape(), mapping)
+        self.teacher.choose_levels([pair.teacher for pair in pairs])
+        return pairs
 
     def forward(self, batched_inputs: Sequence[Mapping]) -> dict[str, Tensor] | list[dict]:
         """
@@ -73,26 +79,29 @@ class Distiller(nn.Module):
             In training, map from name to loss. In evaluation, the student's output.
 
         Raises:
-            ValueError: if the images are so small that a distilled level has fewer than two positions.
+            UserError: if the head cannot work on the features, as on those of images that are too small.
         """
         if not self.training:
             return self.student(batched_inputs)
-        if self.distillation_scale * self.head.weight == 0:
+        if self.distillation_scale == 0 or not self.head.is_active:
             losses = self.student(batched_inputs)
             return {**losses, **self._inactive_losses(next(iter(losses.values())))}
         # First the teacher: a GPU runs it beside the student, and its memory is free before the student's fills.
-        teacher_features = self.teacher.start(batched_inputs, self._teacher_levels, self.input_format)
-        with record_features(self.student.backbone) as student_features:
+        pending = self.teacher.start(batched_inputs, self.input_format)
+        with self._source.record() as student_features:
             losses = self.student(batched_inputs)
-        features = self._pair(student_features, teacher_features())
-        try:
-            distillation_losses = self.head(*features)
-        except ValueError as error:
-            raise ValueError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
-        for name, loss in distillation_losses.items():
+        features = pair_features(self.pairs, student_features, pending.wait())
+        for name, loss in self._compare(features, batched_inputs).items():
             losses[name] = self.distillation_scale * loss
         self._log_correlations(*features)
         return losses
+
+    def _compare(self, features, batched_inputs):
+        context = StepContext(batched_inputs, {pair.student: pair.teacher_stride for pair in self.pairs})
+        try:
+            return self.head(*features, context)
+        except UserError as error:
+            raise UserError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
 
     def _inactive_losses(self, like):
         losses = self.head.inactive_losses(like)
@@ -100,36 +109,21 @@ class Distiller(nn.Module):
             return losses  # DistributedDataParallel waits for every parameter
         return {name: loss.detach() for name, loss in losses.items()}  # the optimizer leaves the head alone
 
-    def pair_features(
-        self, batched_inputs: Sequence[Mapping], student_features: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Computes the teacher's features and brings each pair of levels to one size.
+    def record_student_features(self):
+        """Returns a context that gives a dict, which fills with the student's features at the distilled levels."""
+        return self._source.record()
+
+    def compute_features(self, batched_inputs: Sequence[Mapping]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Computes the features that are compared, without a training step.
 
         Args:
             batched_inputs: as for :meth:`forward`.
-            student_features: map from level to what the student's backbone made of them, ``(N, C, H, W)``.
 
         Returns:
-            The student's and the teacher's features by the student's level names.
+            The student's and the teacher's features by the student's level names, each pair of one size.
         """
-        return self._pair(student_features, self.teacher(batched_inputs, self._teacher_levels, self.input_format))
-
-    @property
-    def _teacher_levels(self):
-        return [pair.teacher for pair in self.pairs]
-
-    def _pair(self, student_features, teacher_features):
-        students, teachers = {}, {}
-        for pair in self.pairs:
-            student, teacher = student_features[pair.student], teacher_features[pair.teacher]
-            if pair.student_stride != pair.teacher_stride:
-                scale = pair.student_stride / pair.teacher_stride
-                student = F.interpolate(student, scale_factor=scale, mode="bilinear")
-            # Both pad below and to the right, each by its own size divisibility: what they share is the top left.
-            height, width = (min(a, b) for a, b in zip(student.shape[2:], teacher.shape[2:]))
-            students[pair.student] = student[:, :, :height, :width]
-            teachers[pair.student] = teacher[:, :, :height, :width]
-        return students, teachers
+        features = self.teacher(batched_inputs, self.input_format)
+        return pair_features(self.pairs, self._source.compute(batched_inputs), features)
 
     def _log_correlations(self, student_features, teacher_features):
         if not (self.correlation_period and has_event_storage()):

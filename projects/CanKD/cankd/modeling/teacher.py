@@ -1,35 +1,58 @@
 import contextlib
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+from cankd.checkpoint import inherit_weights, load_all_weights
+from cankd.layers import fold_norms
+from cankd.utils import UserError, reorder_channels
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import FPN
 from torch import Tensor, nn
 
-from .features import backbone_shapes, compute_features, restrict_backbone
-from .fold_norms import fold_norms
-from .weights import load_all_weights
+from .feature_source import FeatureSource, backbone_shapes
 
-__all__ = ["Teacher"]
+__all__ = ["PendingFeatures", "Teacher"]
 
 PRECISIONS = {"auto": None, "float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+class PendingFeatures:
+    """Features that a GPU may still be computing, on a CUDA stream of its own."""
+
+    def __init__(self, features: dict[str, Tensor], stream: "torch.cuda.Stream | None" = None):
+        """
+        Args:
+            features: by level.
+            stream: that computes them; None if they are there.
+        """
+        self._features = features
+        self._stream = stream
+
+    def wait(self) -> dict[str, Tensor]:
+        """Returns the features, for use on the current stream."""
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._stream.device)
+            current.wait_stream(self._stream)
+            for feature in self._features.values():
+                feature.record_stream(current)  # its memory is not given away before this stream is through with it
+        return self._features
+
+
 class Teacher(nn.Module):
-    """A trained, frozen model whose backbone features are imitated.
+    """A trained, frozen model whose features are imitated.
 
-    It stays in evaluation mode whatever its surroundings do, its weights never change, and only the asked-for levels of
-    its backbone are computed, never its head. Images are normalised and padded as the teacher itself wants.
+    It stays in evaluation mode whatever its surroundings do, and its weights never change. It runs its own forward
+    pass, with its own normalisation and padding, as far as the last level that is asked for.
 
-    The options for speed are measured in ``benchmarks/teacher.md``. None touches ``model``: what they make is a copy of
-    the backbone, at the first batch.
+    The options for speed are measured in ``benchmarks/teacher.md``. They change ``model`` in place, at the first batch:
+    norms become part of their convolutions, so that its state dict has other keys from then on.
     """
 
     def __init__(
         self,
         *,
         model: nn.Module,
-        weights: str,
+        weights: str | None,
         input_format: str | None = None,
         precision: str = "auto",
         fold_norms: bool = True,
@@ -39,34 +62,37 @@ class Teacher(nn.Module):
     ):
         """
         Args:
-            model: a Detectron2 meta-architecture with ``backbone``, ``pixel_mean`` and ``pixel_std``.
-            weights: path or URL of its checkpoint, any that Detectron2 reads.
+            model: a Detectron2 meta-architecture, or any model that takes records as those do.
+            weights: path or URL of its checkpoint, any that Detectron2 reads; None leaves the model as it is, for
+                measurements of cost.
             input_format: channel order that it was trained on, "BGR" or "RGB"; the model's own ``input_format`` if not
                 given, and that of the images if the model has none.
-            precision: of autocast around the backbone: "float32" for none, "bfloat16", "float16", or "auto", on a GPU
+            precision: of autocast around the model: "float32" for none, "bfloat16", "float16", or "auto", on a GPU
                 bfloat16 where it has that and else float16, on the CPU what the surroundings have.
             fold_norms: whether batch normalisations, fixed as they are, become part of their convolutions.
             channels_last: whether to compute in this memory format.
-            compile: whether to run the backbone by ``torch.compile``, for any image size.
+            compile: whether to run the backbone (of an FPN, what is below it) by ``torch.compile``, for any image size.
             own_stream: whether, on a GPU, :meth:`start` runs beside what follows, on a CUDA stream of its own.
 
         Raises:
-            ValueError: if the weights are missing, unreadable, or not those of this model; if the model has no backbone
-                that names its outputs; if the precision is unknown.
+            UserError: if the weights are missing, unreadable, or not those of this model; if the precision is unknown;
+                if there is no backbone to compile.
         """
         super().__init__()
         if precision not in PRECISIONS:
-            raise ValueError(f"the teacher's precision is {precision!r}; it has to be one of {list(PRECISIONS)}")
-        self._output_shape = backbone_shapes(model, "teacher")
-        self.load_report = load_all_weights(model, weights, "teacher")
+            raise UserError(f"the teacher's precision is {precision!r}; it has to be one of {list(PRECISIONS)}")
+        if compile and not isinstance(getattr(model, "backbone", None), nn.Module):
+            raise UserError(f"the teacher, a {type(model).__name__}, has no backbone to compile: leave compile out")
+        self.load_report = None if weights is None else load_all_weights(model, weights, "teacher")
         self.model = model.requires_grad_(False)
         self.input_format = input_format or getattr(model, "input_format", None)
         self.precision = precision
         self.fold_norms = fold_norms
         self.channels_last = channels_last
-        self.compile_backbone = compile
+        self._compiles = compile
         self.own_stream = own_stream
-        self._backbones = {}  # by levels; no part of the module, which they share or copy weights of
+        self._source: FeatureSource | None = None
+        self._is_prepared = False
         self._stream = None
         self.eval()
 
@@ -74,63 +100,73 @@ class Teacher(nn.Module):
         """Stays in evaluation mode: the teacher never trains, its norms and dropout included."""
         return super().train(False)
 
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        """Returns channels and stride of each level that the backbone computes."""
-        return self._output_shape
+    def choose_levels(self, levels: Sequence[str]) -> None:
+        """Says which levels to compute.
 
-    def _apply(self, *args, **kwargs):
-        self._backbones = {}  # copies of weights that are about to move
-        return super()._apply(*args, **kwargs)
+        Args:
+            levels: see :class:`FeatureSource`.
+
+        Raises:
+            UserError: if the model has no such level.
+        """
+        if self._source and set(levels) <= set(self._source.output_shape()):
+            self._source = self._source.select(levels)
+        else:
+            self._source = FeatureSource(self.model, levels, "teacher")
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        """Returns channels and stride of each level that was chosen, and of what the backbone declares."""
+        return backbone_shapes(self.model) | (self._source.output_shape() if self._source else {})
 
     @torch.no_grad()
-    def forward(self, batched_inputs: Sequence[Mapping], levels: Sequence[str], input_format: str) -> dict[str, Tensor]:
+    def forward(self, batched_inputs: Sequence[Mapping], input_format: str) -> dict[str, Tensor]:
         """
         Args:
             batched_inputs: what the student gets; "image" is a tensor ``(3, H, W)``.
-            levels: names of the teacher's levels to compute.
             input_format: channel order of the images, "BGR" or "RGB".
 
         Returns:
-            Map from level to feature, ``(N, C, H, W)``, without gradient.
+            Map from level to feature, ``(N, C, H, W)`` or ``(N, K)``, without gradient.
         """
-        images = [x["image"] for x in batched_inputs]
-        if {input_format, self.input_format} == {"BGR", "RGB"}:
-            images = [image.flip(0) for image in images]
+        assert self._source is not None, "the teacher has not been told its levels: call choose_levels"
+        self._prepare()
         with self._autocast():
-            return compute_features(self.model, images, levels, self._backbone(tuple(levels)))
+            return self._source.compute(reorder_channels(batched_inputs, input_format, self.input_format))
 
-    def start(
-        self, batched_inputs: Sequence[Mapping], levels: Sequence[str], input_format: str
-    ) -> Callable[[], dict[str, Tensor]]:
+    def start(self, batched_inputs: Sequence[Mapping], input_format: str) -> PendingFeatures:
         """Starts :meth:`forward`, on a GPU beside what the caller does next.
 
         Args:
-            batched_inputs, levels, input_format: as of :meth:`forward`.
+            batched_inputs, input_format: as of :meth:`forward`.
 
         Returns:
-            A function that gives the features, once they are there.
+            What waits for the features.
         """
-        if not (self.own_stream and self._device.type == "cuda"):
-            features = self(batched_inputs, levels, input_format)
-            return lambda: features
+        device = self._device
+        if not (self.own_stream and device.type == "cuda"):
+            return PendingFeatures(self(batched_inputs, input_format))
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))  # the images may still be on their way
+            self._stream = torch.cuda.Stream(device)
+        self._stream.wait_stream(torch.cuda.current_stream(device))  # the images may still be on their way
         with torch.cuda.stream(self._stream):
-            features = self(batched_inputs, levels, input_format)
+            return PendingFeatures(self(batched_inputs, input_format), self._stream)
 
-        def wait():
-            current = torch.cuda.current_stream(self._device)
-            current.wait_stream(self._stream)
-            for feature in features.values():
-                feature.record_stream(current)  # its memory is not given away before this stream is through with it
-            return features
+    def give_weights(self, student: nn.Module, patterns: Sequence[str] | Mapping[str, str]) -> list[str]:
+        """Starts parts of a student from this teacher's weights (†), see :func:`cankd.checkpoint.inherit_weights`.
 
-        return wait
+        Raises:
+            UserError: if the teacher has run already and its norms are folded, or a key does not fit.
+        """
+        if self._is_prepared and self.fold_norms:
+            raise UserError(
+                "the teacher has run, and its norms are folded into its convolutions: a student can inherit its "
+                "weights only before, or with model.teacher.fold_norms=False"
+            )
+        return inherit_weights(student, self.model, patterns)
 
     @property
     def _device(self):
-        return self.model.pixel_mean.device
+        return next(self.model.parameters()).device
 
     def _autocast(self):
         device, precision = self._device.type, self.precision
@@ -140,16 +176,17 @@ class Teacher(nn.Module):
             precision = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         return torch.autocast(device, PRECISIONS[precision], enabled=precision != "float32")
 
-    def _backbone(self, levels):
-        if levels not in self._backbones:
-            backbone = restrict_backbone(self.model.backbone, levels)
-            if self.fold_norms or self.channels_last or self.compile_backbone:
-                backbone = copy.deepcopy(backbone)
-            if self.fold_norms:
-                fold_norms(backbone)
-            if self.channels_last:
-                backbone.to(memory_format=torch.channels_last)
-            if self.compile_backbone:
-                backbone.compile(dynamic=True)
-            self._backbones[levels] = backbone
-        return self._backbones[levels]
+    def _prepare(self):
+        """Makes the model as fast as the options say. † has copied what it wants by now."""
+        if self._is_prepared:
+            return
+        self._is_prepared = True
+        if self.fold_norms:
+            fold_norms(self.model)
+        if self.channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        if self._compiles:
+            # Not by Module.compile, which would compile the hooks that record features, too.
+            backbone = self.model.backbone
+            backbone = backbone.bottom_up if type(backbone) is FPN else backbone
+            backbone.forward = torch.compile(backbone.forward, dynamic=True)

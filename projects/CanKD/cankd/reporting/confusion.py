@@ -3,14 +3,14 @@ import os
 from collections.abc import Mapping
 
 import torch
+from cankd.data import load_records, metadata_of
 from cankd.evaluation import ConfusionMatrix, annotated_instances
+from cankd.utils import UserError, make_output_dir, replace_file, write_json
 from cankd.visualization import draw_confusion_matrices
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from .data_checks import load_records
-from .files import make_output_dir, replace_file, write_json
-from .models import LoadedModel, metadata_of
+from .models import LoadedModel
 
 __all__ = ["compare_confusion"]
 
@@ -38,27 +38,27 @@ def compare_confusion(
         Map from title to matrix.
 
     Raises:
-        ValueError: if a model is no detector, the data set has no annotations, a number is impossible, or the
+        UserError: if a model is no detector, the data set has no annotations, a number is impossible, or the
             directory cannot be written.
     """
     if images is not None and images < 1:
-        raise ValueError(f"images is {images}: at least one has to be looked at")
+        raise UserError(f"images is {images}: at least one has to be looked at")
     make_output_dir(output_dir)
     records = load_records(loader.dataset)[:images]
     names = metadata_of(loader.dataset).get("thing_classes", [])
     thresholds = dict(iou_threshold=iou_threshold, score_threshold=score_threshold)
     matrices = {title: ConfusionMatrix(names, **thresholds) for title in models}
     if not any("annotations" in record for record in records):
-        raise ValueError("the test set has no annotations of objects: nothing can be confused")
+        raise UserError("the test set has no annotations of objects: nothing can be confused")
     batch_size = loader.get("batch_size", 1)
     with tqdm(total=len(models) * len(records), unit="image", disable=None) as progress:
-        for title, (model, mapper) in models.items():
+        for title, model in models.items():
             progress.set_description(title)
             for start in range(0, len(records), batch_size):
                 batch = records[start : start + batch_size]
-                for record, output in zip(batch, model([mapper(record) for record in batch])):
+                for record, output in zip(batch, model(batch)):
                     if "instances" not in output:
-                        raise ValueError(f"the {title} detects nothing: confusion matrices are for detectors")
+                        raise UserError(f"the {title} detects nothing: confusion matrices are for detectors")
                     found = output["instances"]
                     true = annotated_instances(record.get("annotations", ()), found.image_size)
                     matrices[title].add(found, true)

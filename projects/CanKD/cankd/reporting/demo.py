@@ -10,21 +10,19 @@ import tempfile
 import time
 from collections.abc import Callable
 
+from cankd.data import load_records
+from cankd.engine import ProgressBar, check_output_dir, evaluate, train
+from cankd.utils import replace_file, write_json
 from detectron2.config import LazyConfig
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .comparison import comparison_table, gap_closed
 from .confusion import compare_confusion
-from .data_checks import load_records
 from .feature_pictures import draw_features
-from .files import replace_file, write_json
-from .hooks import ProgressBar
 from .models import load_models
 from .pictures import draw_comparison
-from .preflight import check_output_dir
 from .report import make_report
-from .training import evaluate, train
 
 __all__ = ["run_demo"]
 

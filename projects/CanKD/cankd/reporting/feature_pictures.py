@@ -2,21 +2,24 @@
 
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from cankd.modeling import backbone_shapes, compute_features, match_levels
+from cankd.engine import is_distillation
+from cankd.modeling import FeatureSource, backbone_shapes, match_levels
+from cankd.modeling.levels import is_path
+from cankd.utils import UserError, make_output_dir, write_json
 from cankd.visualization import HeatMap, draw_heatmaps, reduce_channels
+from detectron2.config import instantiate
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from .files import make_output_dir, write_json
 from .models import LoadedModel
 
-__all__ = ["QUANTITIES", "draw_features", "picture_path", "seen_image"]
+__all__ = ["QUANTITIES", "draw_features", "picture_path"]
 
 QUANTITIES = ("feature", "difference", "correlation")
 
@@ -49,33 +52,31 @@ def draw_features(
         The PNG files.
 
     Raises:
-        ValueError: if a level is missing, or student and teacher cannot be compared.
+        UserError: if a level is missing, or student and teacher cannot be compared.
     """
     if quantity not in QUANTITIES:
-        raise ValueError(f"the quantity is {quantity!r}; it has to be one of {', '.join(QUANTITIES)}")
-    names = _level_names(config, {title: model for title, (model, _) in models.items()}, levels)
+        raise UserError(f"the quantity is {quantity!r}; it has to be one of {', '.join(QUANTITIES)}")
+    sources = _feature_sources(config, models, levels)
     if quantity != "feature" and not {"teacher"} < set(models):
-        raise ValueError(f"the {quantity} is that of a student to its teacher: give a student's checkpoint, too")
-    strides = {title: _strides(models[title].model, of) for title, of in names.items()}
-    if quantity != "feature" and (
-        differing := [k for k in strides["teacher"] if len({of[k] for of in strides.values()}) > 1]
-    ):
-        raise ValueError(f"at level {differing[0]!r} the strides differ: only the features themselves can be drawn")
+        raise UserError(f"the {quantity} is that of a student to its teacher: give a student's checkpoint, too")
+    strides = {title: {level: shape.stride for level, shape in s.shapes().items()} for title, s in sources.items()}
+    for level in strides["teacher"] if quantity != "feature" else ():
+        if len({of_model[level] for of_model in strides.values()}) > 1:
+            raise UserError(f"at level {level!r} the strides differ: only the features themselves can be drawn")
     make_output_dir(output_dir)
     paths = []
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
-        features = {}
-        for title, (model, mapper) in models.items():
-            image = mapper(record)["image"]
-            found = compute_features(model, [image], list(names[title].values()))
-            features[title] = {level: found[name][0].float() for level, name in names[title].items()}
+        features = {title: sources[title].compute(models[title].read([record])) for title in models}
         rows = {}
-        for level in names[next(iter(names))]:
-            maps = _compare({title: of[level] for title, of in features.items()}, level, quantity, reduction, top_k)
+        for level in features[next(iter(models))]:
+            maps = _compare({title: f[level] for title, f in features.items()}, level, quantity, reduction, top_k)
             rows[level] = {title: HeatMap(m.cpu().numpy(), strides[title][level]) for title, m in maps.items()}
         label = quantity if quantity == "correlation" else f"{quantity}, {_REDUCED[reduction].format(top_k)}"
         path = picture_path(output_dir, record, quantity, paths)
-        draw_heatmaps(path, seen_image(image, mapper), rows, label=label, signed=quantity == "correlation")
+        model = next(iter(models.values()))
+        draw_heatmaps(
+            path, model.rgb(model.read([record])[0]["image"]), rows, label=label, signed=quantity == "correlation"
+        )
         numbers = {row: {title: _summary(m.values) for title, m in maps.items()} for row, maps in rows.items()}
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], quantity: numbers})
         paths.append(path)
@@ -85,28 +86,48 @@ def draw_features(
 _REDUCED = {"mean": "mean over channels", "max": "largest channel", "norm": "L2 norm", "top": "mean of top {} channels"}
 
 
-def _level_names(config, models: Mapping[str, nn.Module], levels):
-    """Returns, for each model, a map from the level's name in the picture to its name in the model."""
+class _Levels(NamedTuple):
+    """A model's features by the names that they have in the picture."""
+
+    source: FeatureSource
+    names: Mapping[str, str]
+
+    def shapes(self):
+        shapes = self.source.output_shape()
+        return {level: shapes[name] for level, name in self.names.items()}
+
+    def compute(self, records):
+        features = self.source.compute(records)
+        return {level: features[name][0].float() for level, name in self.names.items()}
+
+
+def _feature_sources(config, models, levels):
+    """Returns, for each model, where the levels come from. The teacher's may have other names."""
     if not levels:
-        is_distiller = "teacher" in config.model
-        levels = config.model.head.levels if is_distiller else backbone_shapes(next(iter(models.values())), "model")
+        levels = _distilled_levels(config) if is_distillation(config) else backbone_shapes(models["model"].model)
     students = [title for title in models if title != "teacher"]
-    names = {}
+    found = {}
     for title in students or models:
-        shapes = backbone_shapes(models[title], title)
-        if missing := [level for level in levels if level not in shapes]:
-            raise ValueError(f"the {title} has no level {', '.join(missing)}; it has {', '.join(shapes)}")
-        names[title] = {level: level for level in levels}
+        source = FeatureSource(models[title].model, levels, title)
+        if flat := [level for level, shape in source.output_shape().items() if shape.stride is None]:
+            raise UserError(f"level {flat[0]!r} of the {title} has no positions to draw: choose others by --levels")
+        found[title] = _Levels(source, {level: level for level in levels})
     if students and "teacher" in models:
-        shapes = (backbone_shapes(models[title], title) for title in (students[0], "teacher"))
-        mapping = {k: v for k, v in (config.model.get("levels") or {}).items() if k in levels}
-        names["teacher"] = {pair.student: pair.teacher for pair in match_levels(levels, *shapes, mapping)}
-    return {title: names[title] for title in models}
+        found["teacher"] = _teacher_levels(config, models["teacher"].model, found[students[0]].shapes())
+    return {title: found[title] for title in models}
 
 
-def _strides(model, names):
-    shapes = backbone_shapes(model, "model")
-    return {level: shapes[name].stride for level, name in names.items()}
+def _distilled_levels(config):
+    return instantiate(config.model.head).levels
+
+
+def _teacher_levels(config, teacher, student_shapes):
+    mapping = {k: v for k, v in dict(config.model.get("levels") or {}).items() if k in student_shapes}
+    paths = [mapping.get(level, level) for level in student_shapes if is_path(mapping.get(level, level))]
+    declared = backbone_shapes(teacher)
+    source = FeatureSource(teacher, [*declared, *(path for path in paths if path not in declared)], "teacher")
+    pairs = match_levels(list(student_shapes), student_shapes, source.output_shape(), mapping)
+    return _Levels(source.select([pair.teacher for pair in pairs]), {pair.student: pair.teacher for pair in pairs})
 
 
 def _compare(features: Mapping[str, Tensor], level, quantity, reduction, top_k):
@@ -118,7 +139,7 @@ def _compare(features: Mapping[str, Tensor], level, quantity, reduction, top_k):
         if title == "teacher":
             continue
         if len(student) != len(teacher):
-            raise ValueError(
+            raise UserError(
                 f"at level {level!r} the {title} has {len(student)} channels and the teacher {len(teacher)}: only the "
                 "features themselves can be drawn"
             )
@@ -147,8 +168,3 @@ def picture_path(output_dir: str, record: Mapping, kind: str, taken: Sequence[st
     stem = os.path.splitext(os.path.basename(record["file_name"]))[0]
     names = (f"{stem}{'' if i == 1 else f'_{i}'}_{kind}.png" for i in itertools.count(1))
     return next(path for path in (os.path.join(output_dir, name) for name in names) if path not in taken)
-
-
-def seen_image(image: Tensor, mapper: Callable) -> np.ndarray:
-    """Returns a mapped image, ``(3, H, W)``, as the models see it, as RGB ``(H, W, 3)``."""
-    return (image if mapper.image_format == "RGB" else image.flip(0)).permute(1, 2, 0).contiguous().numpy()

@@ -2,43 +2,59 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
+import numpy as np
+from cankd.data import load_records, metadata_of
+from cankd.engine import is_distillation, load_student
+from cankd.utils import UserError, reorder_channels
 from detectron2.config import instantiate
-from detectron2.data import MetadataCatalog
-from detectron2.data.catalog import Metadata
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
-from .data_checks import load_records
-from .training import load_student, with_image_format
-
-__all__ = ["LoadedModel", "choose_records", "load_models", "metadata_of"]
+__all__ = ["LoadedModel", "choose_records", "load_models"]
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
-class LoadedModel(NamedTuple):
-    """A model with its weights, in evaluation mode, and the mapper that reads records in its channel order."""
+class LoadedModel:
+    """A model with its weights, in evaluation mode, that reads records by itself, in its own channel order."""
 
-    model: nn.Module
-    mapper: Callable
-
-
-class _CheckingMapper:
-    """A mapper that names the image that it cannot read."""
-
-    def __init__(self, mapper: Callable):
+    def __init__(self, model: nn.Module, mapper: Callable, input_format: str | None = None):
+        """
+        Args:
+            model: takes mapped records.
+            mapper: reads them.
+            input_format: channel order that the model wants; the mapper's if not given.
+        """
+        self.model = model
         self._mapper = mapper
-        self.image_format = getattr(mapper, "image_format", None)
+        self._input_format = input_format
 
-    def __call__(self, record: dict) -> dict:
+    def __call__(self, records: Sequence[dict]) -> list[dict]:
+        """Returns what the model predicts for records in Detectron2's format."""
+        return self.model(self.read(records))
+
+    def read(self, records: Sequence[dict]) -> list[dict]:
+        """Returns records as the model takes them.
+
+        Raises:
+            UserError: if an image cannot be read.
+        """
+        mapped = [self._map(record) for record in records]
+        return reorder_channels(mapped, getattr(self._mapper, "image_format", None), self._input_format)
+
+    def _map(self, record):
         try:
             return self._mapper(record)
         except (OSError, SyntaxError) as error:
             raise _unreadable(record["file_name"], error) from error
+
+    def rgb(self, image: Tensor) -> np.ndarray:
+        """Returns an image as the model takes it, ``(3, H, W)``, as RGB ``(H, W, 3)``."""
+        order = self._input_format or getattr(self._mapper, "image_format", None)
+        return (image if order == "RGB" else image.flip(0)).permute(1, 2, 0).contiguous().numpy()
 
 
 def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedModel]:
@@ -53,12 +69,12 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
         "model" of a plain config.
 
     Raises:
-        ValueError: if there is none, or a checkpoint does not fit.
+        UserError: if there is none, or a checkpoint does not fit.
     """
     checkpoint = config.train.init_checkpoint
-    if "student" not in config.model:
+    if not is_distillation(config):
         if baseline:
-            raise ValueError("this config describes one model, that of train.init_checkpoint: leave --baseline out")
+            raise UserError("this config describes one model, that of train.init_checkpoint: leave --baseline out")
         checkpoints = {"model": checkpoint}
     else:
         checkpoints = {"student": baseline, "distilled student": checkpoint}
@@ -67,14 +83,15 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
         if path:
             option = "--baseline" if title == "student" else "train.init_checkpoint"
             model = load_student(config, path, f"{title} ({option})")
-            models[title] = LoadedModel(model, _CheckingMapper(instantiate(loader.mapper)))
-    if "teacher" in config.model:
+            models[title] = LoadedModel(model, instantiate(loader.mapper))
+    if is_distillation(config):
         teacher = instantiate(config.model.teacher)
-        mapper = instantiate(with_image_format(loader, teacher.input_format).mapper)
-        models["teacher"] = LoadedModel(teacher.model, _CheckingMapper(mapper))
+        models["teacher"] = LoadedModel(teacher.model, instantiate(loader.mapper), teacher.input_format)
     if not models:
-        raise ValueError("there is no model to look at: give a checkpoint by train.init_checkpoint=FILE")
-    return {title: LoadedModel(m.model.to(config.train.device).eval(), m.mapper) for title, m in models.items()}
+        raise UserError("there is no model to look at: give a checkpoint by train.init_checkpoint=FILE")
+    for loaded in models.values():
+        loaded.model.to(config.train.device).eval()
+    return models
 
 
 def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: int = 4) -> list[dict]:
@@ -86,11 +103,11 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
         images: how many of the test set.
 
     Raises:
-        ValueError: if a file is missing, cut off or not of 8 bits a channel, or there is nothing to look at.
+        UserError: if a file is missing, cut off or not of 8 bits a channel, or there is nothing to look at.
     """
     dataset = config.dataloader.test.dataset
     if images < 1:
-        raise ValueError(f"there is nothing to look at: images is {images}")
+        raise UserError(f"there is nothing to look at: images is {images}")
     if inputs:
         metadata = metadata_of(dataset)
         if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
@@ -99,16 +116,10 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
     else:
         records = load_records(dataset)[:images]
     if not records:
-        raise ValueError("there is nothing to look at: the test set is empty")
+        raise UserError("there is nothing to look at: the test set is empty")
     for record in records:
         _check_image(record["file_name"])
     return records
-
-
-def metadata_of(dataset: DictConfig) -> Metadata:
-    """Returns what Detectron2 knows of a data set, given as a lazy call with ``names``."""
-    names = dataset.names
-    return MetadataCatalog.get(names if isinstance(names, str) else names[0])
 
 
 def _list_images(inputs):
@@ -119,9 +130,9 @@ def _list_images(inputs):
         elif os.path.isfile(entry):
             files.append(entry)
         else:
-            raise ValueError(f"there is no image or folder {entry}")
+            raise UserError(f"there is no image or folder {entry}")
     if not files:
-        raise ValueError(f"there is no image ({', '.join(IMAGES)}) in {', '.join(inputs)}")
+        raise UserError(f"there is no image ({', '.join(IMAGES)}) in {', '.join(inputs)}")
     return [{"file_name": file} for file in files]
 
 
@@ -133,8 +144,8 @@ def _check_image(path):
     except (OSError, SyntaxError) as error:
         raise _unreadable(path, error) from error
     if mode.startswith(("I", "F")):  # as of 16 bits: Detectron2 would read it, and clip it to white
-        raise ValueError(f"{path} has pixels of mode {mode}: models take 8 bits a channel, so convert it first")
+        raise UserError(f"{path} has pixels of mode {mode}: models take 8 bits a channel, so convert it first")
 
 
 def _unreadable(path, error):
-    return ValueError(f"{path} cannot be read as an image; it may be cut off ({error})")
+    return UserError(f"{path} cannot be read as an image; it may be cut off ({error})")

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import torch
+from cankd.data import load_records, metadata_of
 from cankd.evaluation import annotated_instances, confident_instances, match_greedily
+from cankd.utils import UserError, make_output_dir
 from cankd.visualization import draw_annotations, draw_detections, draw_segmentation, save_grid
 from detectron2.data.detection_utils import read_image
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from .data_checks import load_records
-from .files import make_output_dir
-from .models import LoadedModel, choose_records, load_models, metadata_of
+from .models import LoadedModel, choose_records, load_models
 
 __all__ = ["draw_comparison", "draw_data", "draw_predictions"]
 
@@ -31,7 +31,7 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
         columns: how many in a row.
 
     Raises:
-        ValueError: if the data set cannot be read.
+        UserError: if the data set cannot be read.
     """
     metadata = metadata_of(dataset)
     pictures = []
@@ -64,22 +64,22 @@ def draw_predictions(
             differ most: in objects that one of them finds, by class and IoU of 0.5, and the other does not.
 
     Raises:
-        ValueError: if a checkpoint or an image is missing, or there is nothing to draw.
+        UserError: if a checkpoint or an image is missing, or there is nothing to draw.
     """
     make_output_dir(os.path.dirname(path))
     if images < 1:
-        raise ValueError(f"there is nothing to draw: images is {images}")
+        raise UserError(f"there is nothing to draw: images is {images}")
     models = load_models(config, baseline=baseline)
     if only_differing:
         if inputs or not {"student", "distilled student"} <= set(models):
-            raise ValueError(
+            raise UserError(
                 "images on which two students differ are chosen from the test set: give both, --baseline and "
                 "train.init_checkpoint, and no --input"
             )
         records = load_records(config.dataloader.test.dataset)
         records = rank_by_difference(models["student"], models["distilled student"], records, score_threshold)[:images]
         if not records:
-            raise ValueError("the two students find the same objects in every image of the test set")
+            raise UserError("the two students find the same objects in every image of the test set")
     else:
         records = choose_records(config, inputs=inputs, images=images)
     draw_comparison(models, config.dataloader.test.dataset, records, path, score_threshold=score_threshold)
@@ -97,13 +97,13 @@ def rank_by_difference(
         score_threshold: lowest score of a detection that counts.
 
     Raises:
-        ValueError: if the models are no detectors, or nothing is annotated.
+        UserError: if the models are no detectors, or nothing is annotated.
     """
     if not any(record.get("annotations") for record in records):
-        raise ValueError("the test set has no annotations: nothing tells what a model finds")
+        raise UserError("the test set has no annotations: nothing tells what a model finds")
     differences = []
     for record in tqdm(records, "Looking for differences", unit="image", leave=False, disable=None):
-        found = [_found_objects(model([mapper(record)])[0], record, score_threshold) for model, mapper in (one, other)]
+        found = [_found_objects(model([record])[0], record, score_threshold) for model in (one, other)]
         differences.append(len(found[0] ^ found[1]))
     order = sorted(range(len(records)), key=lambda i: -differences[i])
     return [records[i] for i in order if differences[i]]
@@ -112,7 +112,7 @@ def rank_by_difference(
 def _found_objects(output, record, score_threshold):
     """Returns the indices of the annotated objects that a model finds."""
     if "instances" not in output:
-        raise ValueError("only detectors can be told apart by the objects that they find")
+        raise UserError("only detectors can be told apart by the objects that they find")
     found = confident_instances(output["instances"], score_threshold)
     true = annotated_instances(record.get("annotations", ()), found.image_size)
     return set(match_greedily(found, true, iou_threshold=0.5, by_class=True).tolist()) - {-1}
@@ -137,14 +137,14 @@ def draw_comparison(
         score_threshold: lowest score of a detection that is drawn.
     """
     metadata = metadata_of(dataset)
-    has_masks = any(hasattr(model, "sem_seg_head") for model, _ in models.values())
+    has_masks = any(hasattr(loaded.model, "sem_seg_head") for loaded in models.values())
     columns = defaultdict(list)
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
         image, scale = _read(record)
         if has_masks:
             columns["image"].append(cv2.resize(image, None, fx=scale, fy=scale))
-        for title, (model, mapper) in models.items():
-            output = model([mapper(record)])[0]
+        for title, model in models.items():
+            output = model([record])[0]
             if "sem_seg" in output:
                 labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
                 columns[title].append(draw_segmentation(image, labels, metadata, scale=scale))

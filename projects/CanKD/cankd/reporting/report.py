@@ -10,10 +10,10 @@ from typing import NamedTuple
 import jinja2
 import markdown
 from cankd.evaluation import METRICS
+from cankd.utils import UserError, replace_file
 from tabulate import tabulate
 
 from .curve_pictures import plot_runs
-from .files import replace_file
 from .run_metrics import read_curves
 
 __all__ = ["make_report"]
@@ -64,12 +64,12 @@ def make_report(
         The path of the page.
 
     Raises:
-        ValueError: if a run has no metrics, or the page cannot be written.
+        UserError: if a run has no metrics, or the page cannot be written.
     """
     curves = [(name, read_curves(path)) for name, path in runs]
     folders = list(dict.fromkeys([*(path for _, path in runs), *include]))
     if missing := [folder for folder in folders if not os.path.isdir(folder)]:
-        raise ValueError(f"there is no directory {', '.join(missing)}")
+        raise UserError(f"there is no directory {', '.join(missing)}")
     try:
         os.makedirs(output_dir, exist_ok=True)
         curve_file = os.path.join(output_dir, "curves.png")
@@ -85,7 +85,7 @@ def make_report(
         with replace_file(path, "w") as f:
             f.write(page)
     except OSError as error:
-        raise ValueError(f"the report cannot be made: {error.filename}: {error.strerror}") from error
+        raise UserError(f"the report cannot be made: {error.filename}: {error.strerror}") from error
     return path
 
 

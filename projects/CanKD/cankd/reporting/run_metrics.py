@@ -3,14 +3,34 @@
 import json
 import logging
 import os
+import re
 from collections import defaultdict
 
-__all__ = ["read_curves"]
+from cankd.engine import DISTILLATION_LOSSES
+from cankd.utils import UserError
+
+__all__ = ["Curves", "read_curves"]
 
 logger = logging.getLogger(__name__)
 
 
-def read_curves(run: str) -> dict[str, dict[int, float]]:
+class Curves(dict):
+    """Map from name to values by iteration, in order; iterations count from 0.
+
+    Attributes:
+        distillation_losses: map from level to the names of its losses.
+    """
+
+    def __init__(self, curves: dict[str, dict[int, float]], distillation_losses: dict[str, list[str]]):
+        """
+        Args:
+            curves, distillation_losses: see above.
+        """
+        super().__init__(curves)
+        self.distillation_losses = distillation_losses
+
+
+def read_curves(run: str) -> Curves:
     """Reads ``metrics.json`` of a run, finished or still going.
 
     Where a run was resumed from an earlier iteration, what it had written beyond that is left out, so that no curve
@@ -20,17 +40,17 @@ def read_curves(run: str) -> dict[str, dict[int, float]]:
         run: output directory, or the file itself.
 
     Returns:
-        Map from name to values by iteration, in order; iterations count from 0.
+        The curves by name.
 
     Raises:
-        ValueError: if the file is absent or holds no metrics.
+        UserError: if the file is absent or holds no metrics.
     """
     path = os.path.join(run, "metrics.json") if os.path.isdir(run) else run
     try:
         with open(path) as f:
             lines = f.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{path} cannot be read ({getattr(error, 'strerror', error)}): give the output directory of a training run"
         ) from error
     curves, last = defaultdict(dict), -1
@@ -48,5 +68,15 @@ def read_curves(run: str) -> dict[str, dict[int, float]]:
         for name, value in values.items():
             curves[name][iteration] = value
     if not curves:
-        raise ValueError(f"{path} holds no metrics yet")
-    return {name: curve for name, curve in curves.items() if curve}
+        raise UserError(f"{path} holds no metrics yet")
+    curves = {name: curve for name, curve in curves.items() if curve}
+    return Curves(curves, _read_distillation_losses(os.path.dirname(path), curves))
+
+
+def _read_distillation_losses(folder, curves):
+    try:
+        with open(os.path.join(folder, DISTILLATION_LOSSES)) as f:
+            return json.load(f)
+    except FileNotFoundError:  # written before there were other methods, or no distillation
+        levels = (re.fullmatch("loss_cankd_(.+)", name) for name in curves)
+        return {match[1]: [match[0]] for match in levels if match}

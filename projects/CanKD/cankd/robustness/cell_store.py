@@ -5,8 +5,7 @@ from collections.abc import Mapping
 
 from cankd.data import CORRUPTION_GROUPS, Cell
 from cankd.evaluation import Grid
-
-from .files import write_json
+from cankd.utils import UserError, write_json
 
 __all__ = ["CellStore", "read_grids"]
 
@@ -39,7 +38,7 @@ class CellStore:
         """Writes a cell's results, whole or not at all.
 
         Raises:
-            ValueError: if they cannot be written, for example because the disk is full.
+            UserError: if they cannot be written, for example because the disk is full.
         """
         path = os.path.join(self._folder, f"{cell}.json")
         contents = {**cell._asdict(), "fingerprints": self._fingerprints, "results": results}
@@ -47,7 +46,7 @@ class CellStore:
             os.makedirs(self._folder, exist_ok=True)
             write_json(path, contents)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"{path} cannot be written ({error.strerror or error}). What was finished before is kept: once there "
                 "is room, the same command does the rest"
             ) from error
@@ -60,26 +59,26 @@ def read_grids(folders: Mapping[str, str]) -> dict[str, Grid]:
         folders: map from a model's name to the folder of its results.
 
     Raises:
-        ValueError: if there are none, those of a folder are of different models, or those of two folders of different
+        UserError: if there are none, those of a folder are of different models, or those of two folders of different
             data or settings.
     """
     grids, data = {}, {}
     for name, folder in folders.items():
         found = [_read(path) for path in _files(folder)]
         if not found:
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds no results on corrupted images: give the folder of a model, OUTPUT_DIR/robustness/"
                 "NAME, that lazyconfig_train_net.py --eval-only --coco-c has written"
             )
         if any(fingerprints != found[0][2] for *_, fingerprints in found):
-            raise ValueError(
+            raise UserError(
                 f"{folder} holds results of different models, data or settings: run the evaluation with --coco-c "
                 "again, it replaces those that do not belong"
             )
         grids[name] = {cell: results for cell, results, _ in sorted(found, key=_order)}
         data[name] = found[0][2]["data"]
     if others := [name for name in data if data[name] != data[next(iter(data))]]:
-        raise ValueError(
+        raise UserError(
             f"{next(iter(data))} and {others[0]} were evaluated on different test sets, or with different settings of "
             "reading and evaluating: they cannot be compared"
         )
@@ -105,4 +104,4 @@ def _read(path):
             contents = json.load(f)
         return Cell(contents["corruption"], contents["severity"]), contents["results"], contents["fingerprints"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no results of a cell ({type(error).__name__}: {error}): remove it") from error
+        raise UserError(f"{path} holds no results of a cell ({type(error).__name__}: {error}): remove it") from error

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from cankd.data import MIN_SIDE, Cell, CorruptedDataset, compile_corruptions
+from cankd.data import MIN_SIDE, Cell, CorruptedDataset, compile_corruptions, load_records
+from cankd.engine import is_distillation, load_student, read_format, teacher_model
 from cankd.evaluation import Grid
+from cankd.utils import UserError
 from detectron2.config import instantiate
 from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation import DatasetEvaluators
@@ -23,9 +25,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from .cell_store import CellStore
-from .data_checks import load_records
 from .fingerprints import fingerprint_data, fingerprint_model
-from .training import load_student
 
 __all__ = ["corrupted_loader", "evaluate_robustness"]
 
@@ -51,10 +51,10 @@ def evaluate_robustness(
         Map from name to results by cell; empty except on the main process.
 
     Raises:
-        ValueError: if a model cannot be loaded, the data cannot be corrupted, or results cannot be written.
+        UserError: if a model cannot be loaded, the data cannot be corrupted, or results cannot be written.
     """
     if "evaluator" not in config.dataloader:
-        raise ValueError("the config has no dataloader.evaluator, so there is nothing to measure")
+        raise UserError("the config has no dataloader.evaluator, so there is nothing to measure")
     library = compile_corruptions(cells)
     records = _load_records(config.dataloader.test)
     data = f"{fingerprint_data(config.dataloader, records)} {library}"
@@ -89,7 +89,7 @@ def corrupted_loader(loader: DictConfig, records: Sequence[dict], cells: Sequenc
         cells: how each image is corrupted in turn.
 
     Raises:
-        ValueError: if the mapper is of a kind that cannot be made to corrupt.
+        UserError: if the mapper is of a kind that cannot be made to corrupt.
     """
     share = list(InferenceSampler(len(records)))
     batch_size = loader.get("batch_size", 1)
@@ -105,34 +105,34 @@ def corrupted_loader(loader: DictConfig, records: Sequence[dict], cells: Sequenc
 class _Entry(NamedTuple):
     model: nn.Module
     store: CellStore
-    flips_channels: bool  # whether it wants the other channel order than the data's
 
 
 def _prepare(config, name, checkpoint, data_fingerprint, output_dir):
-    image_format = wanted = config.dataloader.test.mapper.get("image_format")
+    input_format = read_format(config.dataloader.test)
     if name == "teacher":
-        if "teacher" not in config.model:
-            raise ValueError("there is no teacher in this config: it describes a plain model")
+        if not is_distillation(config):
+            raise UserError("there is no teacher in this config: it describes a plain model")
         teacher = instantiate(config.model.teacher)
-        model, description, wanted = teacher.model, config.model.teacher.model, teacher.input_format
+        model, description = teacher_model(teacher, config.dataloader.test), config.model.teacher.model
+        input_format = teacher.input_format
     else:
         description = config.model.get("student", config.model)
         model = load_student(config, checkpoint, name)
-    model_fingerprint = f"{fingerprint_model(model, description)} {wanted}"
+    model_fingerprint = f"{fingerprint_model(model, description)} {input_format}"
     store = CellStore(os.path.join(output_dir, name), data_fingerprint, model_fingerprint)
-    return _Entry(model.to(config.train.device), store, {image_format, wanted} == {"BGR", "RGB"})
+    return _Entry(model.to(config.train.device), store)
 
 
 def _load_records(loader):
     if not {"dataset", "mapper"} <= set(loader):
-        raise ValueError(
+        raise UserError(
             "corrupted images need dataloader.test to have a dataset and a mapper, as detectron2.data."
             f"build_detection_test_loader takes them; it has {', '.join(loader)}"
         )
     records = load_records(loader.dataset)
     small = [record["file_name"] for record in records if min(_size(record)) < MIN_SIDE]
     if small:
-        raise ValueError(
+        raise UserError(
             f"{len(small)} of {len(records)} images are smaller than {MIN_SIDE} pixels and cannot be corrupted: "
             f"{', '.join(small[:5])}{' …' if len(small) > 5 else ''}. Take them out of the data set"
         )
@@ -165,7 +165,7 @@ def _run(data, records, entries, pending):
                 evaluator.reset()
             for batch in itertools.islice(batches, batches_per_cell):
                 for name, evaluator in evaluators.items():
-                    evaluator.process(batch, _predict(entries[name], batch))
+                    evaluator.process(batch, entries[name].model(batch))
                 progress.update(len(batch))
             for name, evaluator in evaluators.items():
                 _save(entries[name].store, cell, evaluator.evaluate())
@@ -181,17 +181,11 @@ def _build_evaluator(config):
     return DatasetEvaluators(evaluators) if several else evaluators[0]
 
 
-def _predict(entry, batch):
-    if entry.flips_channels:
-        batch = [{**record, "image": record["image"].flip(0)} for record in batch]
-    return entry.model(batch)
-
-
 def _save(store, cell, results):
     if not comm.is_main_process():
         return
     if not results:
-        raise ValueError("the evaluator gave no metrics: are the test set's annotations there?")
+        raise UserError("the evaluator gave no metrics: are the test set's annotations there?")
     store.save(cell, results)
 
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 
 from cankd.data import CORRUPTION_GROUPS
 from cankd.evaluation import ROBUSTNESS_METRICS, Grid, metric_of, severity_means, summarize_robustness
+from cankd.utils import UserError, replace_file, write_json
 from cankd.visualization import draw_severity_curves
 from tabulate import tabulate
-
-from .files import replace_file, write_json
 
 __all__ = ["compare_robustness"]
 
@@ -24,7 +23,7 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
         The Markdown.
 
     Raises:
-        ValueError: if the models have no task in common, were evaluated on different cells, or the files cannot be
+        UserError: if the models have no task in common, were evaluated on different cells, or the files cannot be
             written.
     """
     tasks = _common_metrics(grids)
@@ -52,7 +51,7 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
         with replace_file(f"{path}.md", "w") as f:
             f.write(text)
     except OSError as error:
-        raise ValueError(f"{path}.* cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path}.* cannot be written: {error.strerror or error}") from error
     return text
 
 
@@ -65,7 +64,7 @@ def _common_metrics(grids):
             lists = (
                 f"{len(cells[first])} and {len(cells[name])} cells, {len(differing)} of them in one only, for example"
             )
-            raise ValueError(
+            raise UserError(
                 f"{first} and {name} were not evaluated on the same corruptions and severities: {lists} "
                 f"{min(differing)}. Run --coco-c for both with the same --corruptions and --severities"
             )
@@ -77,7 +76,7 @@ def _common_metrics(grids):
     if common := {task: metrics for task, metrics in common.items() if metrics}:
         return common
     found = sorted({f"{task}/{metric}" for each in results for task, metrics in each.items() for metric in metrics})
-    raise ValueError(
+    raise UserError(
         f"the models have no metric in common that is known here; found are {', '.join(found[:12])}"
         f"{' …' if len(found) > 12 else ''}"
     )

@@ -1,19 +1,49 @@
-"""Users' mistakes end in one line; bugs keep their stack trace."""
+"""A user's mistakes end in one line that says what to do; bugs keep their stack trace."""
 
 import functools
 import logging
+import os
 import sys
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable
 
 from detectron2.utils import comm
 
-__all__ = ["is_mistake", "report_mistakes"]
+__all__ = ["NonFiniteError", "UserError", "report_mistakes", "where"]
+
+
+class UserError(ValueError):
+    """What a user can mend: the message says what was got, what was expected, and what to do."""
+
+
+class NonFiniteError(UserError, FloatingPointError):
+    """A loss or a weight that became infinite or NaN."""
+
+
+def where(error: BaseException) -> str:
+    """Returns the file and line that an error came from: the innermost one that is not an installed package's.
+
+    Args:
+        error: as it was caught. A :class:`SyntaxError` names its own place.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    installed = tuple(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith((*installed, _PACKAGE, "<"))]
+    if not (own or frames):
+        return "an unknown place"
+    frame = (own or frames)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
+
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def report_mistakes(when_interrupted: str = "") -> Callable:
-    """Decorates a command: an error that cankd itself raises about its input prints one line and exits with 1.
+    """Decorates a command: a :class:`UserError` prints one line and exits with 1.
 
     Args:
         when_interrupted: what to tell a user who presses Ctrl-C, for example how to continue.
@@ -28,13 +58,11 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
                 return main(*args, **kwargs)
             except KeyboardInterrupt:
                 sys.exit(f"Interrupted. {when_interrupted}".strip())
-            except Exception as error:
-                if not is_mistake(error):
-                    raise
+            except UserError as error:
                 rank = comm.get_rank()
                 if rank > 0:
                     time.sleep(3)  # if the first process has the same to say, this one is ended meanwhile
-                sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}{type(error).__name__}: {error}")
+                sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}Error: {error}")
 
         return wrapper
 
@@ -42,12 +70,4 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
 
 
 def _hides_mistakes(record):
-    return not (record.exc_info and is_mistake(record.exc_info[1]))
-
-
-def is_mistake(error: BaseException) -> bool:
-    """Tells whether cankd's own code raised the error on purpose, rather than a library that it called."""
-    if not isinstance(error, (ValueError, FloatingPointError)):
-        return False
-    frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
-    return frame.f_globals.get("__name__", "").startswith("cankd.")
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError))

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
+from cankd.utils import UserError
 from detectron2.utils.file_io import PathManager
 
 __all__ = ["make_output_dir", "replace_file", "write_json"]
@@ -19,7 +20,7 @@ def make_output_dir(path: str, *, called: str = "the directory ") -> None:
         called: what stands before the path in the message.
 
     Raises:
-        ValueError: if it cannot be made or written to.
+        UserError: if it cannot be made or written to.
     """
     try:
         PathManager.mkdirs(path or ".")
@@ -27,7 +28,7 @@ def make_output_dir(path: str, *, called: str = "the directory ") -> None:
             with tempfile.TemporaryFile(dir=path or "."):
                 pass
     except OSError as error:
-        raise ValueError(f"{called}{path} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{called}{path} cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
+from cankd.utils import UserError
 from torch import Tensor
 
 from .figures import save_figure
@@ -40,7 +41,7 @@ def reduce_channels(feature: Tensor, reduction: str, top_k: int = 8) -> Tensor:
         ``(H, W)``.
 
     Raises:
-        ValueError: if the reduction is unknown, or there are fewer channels than ``top_k``.
+        UserError: if the reduction is unknown, or there are fewer channels than ``top_k``.
     """
     if reduction == "mean":
         return feature.mean(dim=0)
@@ -49,9 +50,9 @@ def reduce_channels(feature: Tensor, reduction: str, top_k: int = 8) -> Tensor:
     if reduction == "norm":
         return feature.norm(dim=0)
     if reduction != "top":
-        raise ValueError(f"the reduction is {reduction!r}; it has to be one of {', '.join(REDUCTIONS)}")
+        raise UserError(f"the reduction is {reduction!r}; it has to be one of {', '.join(REDUCTIONS)}")
     if not 1 <= top_k <= len(feature):
-        raise ValueError(f"the top {top_k} channels are asked for, and there are {len(feature)}")
+        raise UserError(f"the top {top_k} channels are asked for, and there are {len(feature)}")
     most = feature.flatten(1).var(dim=1).topk(top_k).indices
     return feature[most].mean(dim=0)
 

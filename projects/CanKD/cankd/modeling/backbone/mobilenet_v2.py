@@ -1,6 +1,7 @@
 import functools
 from collections.abc import Sequence
 
+from cankd.utils import UserError
 from detectron2.layers import get_norm
 from detectron2.modeling import Backbone
 from torch import Tensor
@@ -28,11 +29,11 @@ class MobileNetV2(Backbone):
             norm: "BN", "SyncBN", or another that Detectron2 knows.
 
         Raises:
-            ValueError: if there is no such level.
+            UserError: if there is no such level.
         """
         super().__init__()
         if not out_features or not set(out_features) <= LEVELS.keys():
-            raise ValueError(f"out_features is {list(out_features)}: name some of {', '.join(LEVELS)}")
+            raise UserError(f"out_features is {list(out_features)}: name some of {', '.join(LEVELS)}")
         depth = 1 + max(LEVELS[level][0] for level in out_features)
         self.features = mobilenet_v2(norm_layer=functools.partial(get_norm, norm)).features[:depth]
         start = 0

@@ -2,29 +2,31 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from cankd.modeling.levels import LevelPair
+from cankd.utils import UserError
+from torch import Tensor
 
+from .affinities import get_affinity
 from .covariances import covariances, instance_normalized_mse
+from .distillation_head import DistillationHead, Features, StepContext, full_precision
+from .level_dict import LevelDict
 from .non_local import CrossNonLocal
 
 __all__ = ["CanKDHead"]
 
 
-class CanKDHead(nn.Module):
-    """The distillation loss of CanKD over several feature levels (CanKD, Sec. 3).
+class CanKDHead(DistillationHead):
+    """CanKD: the student's feature attends to the teacher's, and the fused one is pulled towards it (CanKD, Sec. 3).
 
     At each level, with fused student feature z (:class:`CrossNonLocal`) and teacher feature y, the loss is
     ``weight * mean((IN(z) - IN(y))^2)``, IN being instance normalisation without parameters.
-
-    The head holds everything that is trained beside the student: the attention and, where the student has other
-    channels than the teacher, a 1×1 convolution on the student's side.
     """
+
+    name = "cankd"
 
     def __init__(
         self,
         *,
-        levels: Sequence[str],
-        in_channels: int,
         weight: float = 5.0,
         instance_norm: bool = True,
         attention: bool = True,
@@ -33,67 +35,38 @@ class CanKDHead(nn.Module):
         pool_size: int = 2,
         residual: bool = True,
         norm: str = "BN",
+        **kwargs,
     ):
         """
         Args:
-            levels: the student's names of the levels, for example ["p3", "p4", "p5"].
-            in_channels: channels of the teacher at these levels.
             weight: the paper's μ, at least 0.
             instance_norm: whether to normalise both features before they are compared.
             attention: False compares the student's own feature with the teacher's, for ablation.
             inter_channels, affinity, pool_size, residual, norm: see :class:`CrossNonLocal`.
+            kwargs: ``levels``, ``in_channels``, ``student_channels``, see :class:`DistillationHead`.
 
         Raises:
-            ValueError: if there is no level, a level stands twice, or the weight is negative.
+            UserError: if an argument is impossible.
         """
-        super().__init__()
-        self.levels = tuple(levels)
-        if not self.levels or len(set(self.levels)) < len(self.levels):
-            raise ValueError(f"levels is {list(self.levels)}; name each level to distil once, at least one")
-        if not weight >= 0:
-            raise ValueError(f"the distillation weight is {weight}; it has to be 0 or more (the paper has 5)")
-        self.in_channels = in_channels
-        self.weight = weight
+        super().__init__(weight=weight, **kwargs)
         self.instance_norm = instance_norm
-        self.pool_size = pool_size if attention else 1
-        self.adapters = nn.ModuleDict()
-        self.non_local = nn.ModuleDict()
-        if attention:
-            for level in self.levels:
-                self.non_local[level] = CrossNonLocal(
-                    in_channels,
-                    inter_channels=inter_channels,
-                    affinity=affinity,
-                    pool_size=pool_size,
-                    residual=residual,
-                    norm=norm,
-                )
+        self.attention = attention
+        self.affinity = affinity
+        self.has_attention = attention and get_affinity(affinity).attends
+        self.pool_size = pool_size if self.has_attention else 1
+        self.non_local = LevelDict()
+        self._options = dict(
+            inter_channels=inter_channels, affinity=affinity, pool_size=pool_size, residual=residual, norm=norm
+        )
 
-    def add_adapter(self, level: str, student_channels: int) -> None:
-        """Puts a 1×1 convolution from the student's to the teacher's channels before a level's comparison."""
-        self.adapters[level] = nn.Conv2d(student_channels, self.in_channels, 1)
+    def build_level(self, pair: LevelPair) -> None:
+        """See :meth:`DistillationHead.build_level`."""
+        if self.attention:
+            self.non_local[pair.student] = CrossNonLocal(pair.teacher_channels, **self._options)
 
-    def forward(
-        self, student_features: Mapping[str, Tensor], teacher_features: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """
-        Args:
-            student_features, teacher_features: maps from the student's level names to ``(N, C, H, W)``. The two maps of
-                a level have the same size. The teacher's carry no gradient.
-
-        Returns:
-            Map from "loss_cankd_<level>" to the weighted loss, a float32 scalar (float64 for float64 features).
-
-        Raises:
-            ValueError: if a map leaves fewer than two positions to attend to or to normalise over.
-        """
-        losses = {}
-        with _full_precision(student_features):
-            for level, student, teacher in self._adapt(student_features, teacher_features):
-                losses[f"loss_cankd_{level}"] = self.weight * self._compare(level, student, teacher)
-        return losses
-
-    def _compare(self, level, student, teacher):
+    def compare(self, level: str, student: Tensor, teacher: Tensor, context: StepContext | None) -> Tensor:
+        """See :meth:`DistillationHead.compare`."""
+        self._check_size(level, teacher)
         if level in self.non_local:
             non_local = self.non_local[level]
             if self.instance_norm and non_local.is_affine:
@@ -104,44 +77,21 @@ class CanKDHead(nn.Module):
             student, teacher = F.instance_norm(student), F.instance_norm(teacher)
         return F.mse_loss(student, teacher)
 
-    def inactive_losses(self, like: Tensor) -> dict[str, Tensor]:
-        """Returns zeros by the same names, tied to every parameter, for steps on which the head does not run.
-
-        DistributedDataParallel wants each parameter to take part in each step.
-
-        Args:
-            like: any loss, for device and type.
-        """
-        losses = {}
-        for level in self.levels:
-            modules = [group[level] for group in (self.non_local, self.adapters) if level in group]
-            parameters = [p.sum() for module in modules for p in module.parameters()]
-            losses[f"loss_cankd_{level}"] = 0.0 * sum(parameters, like.new_zeros(()))
-        return losses
-
-    @torch.no_grad()
-    def correlations(
-        self, student_features: Mapping[str, Tensor], teacher_features: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
-        """Measures how alike student and teacher are, without the attention's help.
-
-        Args:
-            student_features, teacher_features: as for :meth:`forward`.
-
-        Returns:
-            Map from level to the Pearson correlation over positions, a scalar, averaged over images and channels.
-        """
-        with _full_precision(student_features):
-            return {
-                level: (F.instance_norm(student) * F.instance_norm(teacher)).mean()
-                for level, student, teacher in self._adapt(student_features, teacher_features)
-            }
+    def _check_size(self, level, teacher):
+        if teacher.ndim != 4:
+            raise UserError(f"level {level!r} is no map of positions, which CanKD compares: use KDHead for logits")
+        height, width = teacher.shape[2:]
+        if (height // self.pool_size) * (width // self.pool_size) < 2:
+            raise UserError(
+                f"level {level!r} is {height}×{width}, and pooling by {self.pool_size} leaves fewer than 2 "
+                "positions: train on larger images, or leave the level out of head.levels"
+            )
 
     @torch.no_grad()
     def attention_rows(
         self,
-        student_features: Mapping[str, Tensor],
-        teacher_features: Mapping[str, Tensor],
+        student_features: Features,
+        teacher_features: Features,
         positions: Mapping[str, Sequence[tuple[int, int]]],
     ) -> dict[str, Tensor]:
         """Computes what chosen student positions draw from each teacher position.
@@ -154,34 +104,20 @@ class CanKDHead(nn.Module):
             Map from level to weights, see :meth:`CrossNonLocal.attention_rows`.
 
         Raises:
-            ValueError: if the head has no attention.
+            UserError: if the head has no attention.
         """
-        if not self.non_local:
-            raise ValueError("this head has no attention: model.head.attention is False")
-        with _full_precision(student_features):
+        if not self.has_attention:
+            raise UserError(
+                "this head has no attention: model.head.attention is False, or its affinity attends to nothing"
+            )
+        with full_precision(student_features):
             return {
                 level: self.non_local[level].attention_rows(student, teacher, positions[level])
                 for level, student, teacher in self._adapt(student_features, teacher_features)
                 if level in positions
             }
 
-    def _adapt(self, student_features, teacher_features):
-        """Yields each level's name and its two features, comparable: same channels, at least float32."""
-        for level in self.levels:
-            student, teacher = student_features[level], teacher_features[level]
-            height, width = teacher.shape[-2:]
-            if (height // self.pool_size) * (width // self.pool_size) < 2:
-                raise ValueError(
-                    f"level {level!r} is {height}×{width}, and pooling by {self.pool_size} leaves fewer than 2 "
-                    "positions: train on larger images, or leave the level out of head.levels"
-                )
-            if student.dtype != torch.float64:
-                student, teacher = student.float(), teacher.float()
-            if level in self.adapters:
-                student = self.adapters[level](student)
-            yield level, student, teacher
-
-
-def _full_precision(features):
-    """Returns a context without autocast: products over all positions overflow float16 and blur in bfloat16."""
-    return torch.autocast(next(iter(features.values())).device.type, enabled=False)
+    @property
+    def attention_is_signed(self) -> bool:
+        """Whether what :meth:`attention_rows` gives has entries below 0."""
+        return get_affinity(self.affinity).is_signed

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["covariances", "instance_normalized_mse"]
+__all__ = ["COVARIANCES", "covariances", "instance_normalized_mse"]
 
 BLOCK = 4096  # positions that are centred at a time: small enough for the cache, large enough for the matrix products
 
@@ -53,6 +53,9 @@ class _Covariances(torch.autograd.Function):
         constant = mean_gradient[..., None] / x.shape[2] - of_x @ x_mean - of_y @ y_mean
         gradient = torch.baddbmm(constant, of_x, x).baddbmm_(of_y, y)
         return gradient.unflatten(2, ctx.size), None
+
+
+COVARIANCES = _Covariances.__name__  # under which a trace knows it
 
 
 def instance_normalized_mse(

@@ -1,4 +1,5 @@
 import torch
+from cankd.utils import UserError
 from torch import Tensor, nn
 
 from .scale_gradient import scale_gradient
@@ -23,11 +24,11 @@ class PointsToBoxes(nn.Module):
             gradient_mul: what the gradient of the trained factors is multiplied by.
 
         Raises:
-            ValueError: if there is no such transform.
+            UserError: if there is no such transform.
         """
         super().__init__()
         if transform not in TRANSFORMS:
-            raise ValueError(f"box transform {transform!r} is unknown: choose one of {', '.join(TRANSFORMS)}")
+            raise UserError(f"box transform {transform!r} is unknown: choose one of {', '.join(TRANSFORMS)}")
         self.transform = transform
         self.gradient_mul = gradient_mul
         if transform == "moment":

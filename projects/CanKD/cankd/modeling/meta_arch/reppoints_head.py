@@ -3,10 +3,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from cankd.layers import DeformConv
+from cankd.utils import UserError
 from detectron2.layers import Conv2d, ShapeSpec, get_norm
 from torch import Tensor, nn
 
-from ..deform_conv import DeformConv
 from .scale_gradient import scale_gradient
 
 __all__ = ["RepPointsHead"]
@@ -48,12 +49,12 @@ class RepPointsHead(nn.Module):
                 a plain one, rather than all at the position itself, as published. The classes are learnt sooner so.
 
         Raises:
-            ValueError: if ``num_points`` is no such number.
+            UserError: if ``num_points`` is no such number.
         """
         super().__init__()
         side = math.isqrt(num_points)
         if side**2 != num_points or side % 2 == 0 or side == 1:
-            raise ValueError(f"num_points is {num_points}: it must be the square of an odd number, such as 9 or 25")
+            raise UserError(f"num_points is {num_points}: it must be the square of an odd number, such as 9 or 25")
         self.gradient_mul = gradient_mul
         in_channels = input_shape[0].channels
         self.cls_subnet = _make_tower(in_channels, conv_dims, norm)

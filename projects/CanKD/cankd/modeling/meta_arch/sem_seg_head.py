@@ -2,6 +2,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
+from cankd.utils import UserError
 from detectron2.layers import Conv2d, get_norm
 from torch import Tensor, nn
 
@@ -42,11 +43,11 @@ class SemSegHead(nn.Module):
             auxiliary: another head, used in training only; its loss needs a name of its own.
 
         Raises:
-            ValueError: if the label to ignore is a class.
+            UserError: if the label to ignore is a class.
         """
         super().__init__()
         if 0 <= ignore_value < num_classes:
-            raise ValueError(f"ignore_value is {ignore_value}, which is one of the {num_classes} classes: use 255")
+            raise UserError(f"ignore_value is {ignore_value}, which is one of the {num_classes} classes: use 255")
         self.in_feature = in_feature
         self.stride = stride
         self.context = context

@@ -1,0 +1,75 @@
+"""Data sets as lists of records, in Detectron2's format."""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Sequence
+
+from cankd.utils import UserError
+from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.catalog import Metadata
+from omegaconf import DictConfig
+
+__all__ = ["load_records", "metadata_of"]
+
+
+def load_records(dataset: DictConfig) -> Sequence:
+    """Loads the records of a data set and makes sure that its images exist.
+
+    Args:
+        dataset: lazy call of :func:`detectron2.data.get_detection_dataset_dicts`, or of anything that gives a list of
+            records or a data set.
+
+    Raises:
+        UserError: if the data set is not registered, its annotations are absent or unreadable, or images are missing.
+    """
+    names = dataset.get("names", ())
+    names = [names] if isinstance(names, str) else list(names)
+    for name in names:
+        if name not in DatasetCatalog:
+            raise UserError(
+                f"no data set is registered as {name!r}. Register it in the config, for example by "
+                "detectron2.data.datasets.register_coco_instances(name, {}, json_file, image_root). Registered are: "
+                f"{', '.join(sorted(DatasetCatalog))}"
+            )
+    files = [MetadataCatalog.get(name).get("json_file") for name in names]
+    described = ", ".join(filter(None, files)) or ", ".join(names) or "the data set"
+    try:
+        records = instantiate(dataset)
+    except FileNotFoundError as error:
+        raise UserError(f"{error.filename or error} is absent; the data set {', '.join(names)} needs it") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{described} is not JSON, or is cut off: {error}") from error
+    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
+        wanted = "It has to be in COCO format, with lists of images, annotations and categories, and annotated images"
+        raise UserError(
+            f"{described} cannot be used ({type(error).__name__}: {error}). {wanted if any(files) else ''}".strip()
+        ) from error
+    if isinstance(records, list):
+        _check_images(records, described)
+    return records
+
+
+def _check_images(records, described):
+    """Lists each folder once: asking for every file by itself takes minutes on a network file system."""
+    wanted = defaultdict(set)
+    for path in (record[key] for record in records for key in ("file_name", "sem_seg_file_name") if key in record):
+        if "://" not in path:  # what is remote is fetched when it is read
+            folder, name = os.path.split(path)
+            wanted[folder].add(name)
+    missing = []
+    for folder, names in wanted.items():
+        present = os.listdir(folder) if os.path.isdir(folder) else ()
+        missing += [os.path.join(folder, name) for name in sorted(names.difference(present))]
+    if missing:
+        raise UserError(
+            f"{described} names {len(missing)} files that do not exist, for {len(records)} images; the first is "
+            f"{missing[0]}. Check the image root"
+        )
+
+
+def metadata_of(dataset: DictConfig) -> Metadata:
+    """Returns what Detectron2 knows of a data set, given as a lazy call with ``names``."""
+    names = dataset.names
+    return MetadataCatalog.get(names if isinstance(names, str) else names[0])

@@ -1,0 +1,98 @@
+"""Building what a config describes: models with their weights, and the data that they want."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from cankd.checkpoint import load_all_weights
+from cankd.modeling import Distiller, Teacher
+from cankd.utils import orders_differ, reorder_channels
+from detectron2.config import instantiate
+from omegaconf import DictConfig
+from torch import nn
+
+__all__ = ["build_model", "is_distillation", "load_student", "read_format", "student_of", "teacher_model"]
+
+
+def is_distillation(config: DictConfig) -> bool:
+    """Tells whether a config describes a student and its teacher, and not one model."""
+    return {"student", "teacher"} <= set(config.model)
+
+
+def build_model(config: DictConfig) -> nn.Module:
+    """Builds a config's model, on its device.
+
+    A distiller's student is built first and all else beside the random numbers' main path, so that the same seed gives
+    the same initial student, and later the same batches, with and without distillation.
+
+    Args:
+        config: with ``model`` and ``train.device``.
+    """
+    model = config.model
+    if is_distillation(config):
+        student = instantiate(model.student)
+        with _preserved_random_state():
+            model = instantiate({**model, "student": student})
+    else:
+        model = instantiate(model)
+    return model.to(config.train.device)
+
+
+@contextlib.contextmanager
+def _preserved_random_state() -> Iterator[None]:
+    states = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):  # modules are built on the CPU
+        yield
+    np.random.set_state(states[0])
+    random.setstate(states[1])
+
+
+def student_of(model: nn.Module) -> nn.Module:
+    """Returns what is trained, saved and evaluated: a distiller's student, or the model itself."""
+    return model.student if isinstance(model, Distiller) else model
+
+
+def load_student(config: DictConfig, checkpoint: str, role: str) -> nn.Module:
+    """Builds the student of a distiller's config, or a plain config's model, with the weights of a checkpoint.
+
+    Args:
+        config: with ``model``.
+        checkpoint: has to have every weight.
+        role: what the model is, for messages.
+
+    Raises:
+        UserError: if there is no checkpoint, or it is not of this model.
+    """
+    model = instantiate(config.model.get("student", config.model))
+    load_all_weights(model, checkpoint, role)
+    return model
+
+
+def read_format(loader: DictConfig) -> str | None:
+    """Returns the channel order in which a data loader's mapper reads images, None if it does not say."""
+    return loader.get("mapper", {}).get("image_format")
+
+
+def teacher_model(teacher: Teacher, loader: DictConfig) -> nn.Module:
+    """Returns the teacher's model, for records as a data loader gives them: in its own channel order or another.
+
+    Args:
+        teacher: whose ``input_format`` counts.
+        loader: config of the loader.
+    """
+    source, target = read_format(loader), teacher.input_format
+    return _Reordering(teacher.model, source, target) if orders_differ(source, target) else teacher.model
+
+
+class _Reordering(nn.Module):
+    """A model behind a change of its images' channel order."""
+
+    def __init__(self, model, source, target):
+        super().__init__()
+        self.model = model
+        self.orders = source, target
+
+    def forward(self, batched_inputs):
+        return self.model(reorder_channels(batched_inputs, *self.orders))

@@ -1,0 +1,1 @@
+from .polynomial_decay import PolynomialDecay
