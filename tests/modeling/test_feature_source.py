@@ -107,17 +107,17 @@ def test_logits_of_a_classifier_and_of_semantic_fpn():
 def test_blocks_of_detectron2s_vit(square_pad, size):
     """Their channels come last, and in ViTDet the padded image may be of one size for all."""
     model = detector("retinanet").eval()
-    vit = ViT(img_size=64, embed_dim=32, depth=2, num_heads=2, use_rel_pos=False, out_feature="last")
+    vit = ViT(img_size=64, embed_dim=48, depth=2, num_heads=2, use_rel_pos=False, out_feature="last")
     model.backbone = SimpleFeaturePyramid(
         vit, "last", 64, scale_factors=[2.0, 1.0, 0.5], norm="LN", square_pad=square_pad
     ).eval()
     level = "backbone.net.blocks.0"
     source = FeatureSource(model, [level, "p3"])
-    assert shapes(source) == {level: (32, 16), "p3": (64, 8)}
+    assert shapes(source) == {level: (48, 16), "p3": (64, 8)}
     blocks = []
     vit.blocks[0].register_forward_hook(lambda module, inputs, output: blocks.append(output))
     feature = source.compute(batch(size=96))[level]
-    assert feature.shape == (2, 32, size, size) and torch.equal(feature, blocks[0].permute(0, 3, 1, 2))
+    assert feature.shape == (2, 48, size, size) and torch.equal(feature, blocks[0].permute(0, 3, 1, 2))
 
 
 def test_tokens_of_timms_vit_become_a_map():
