@@ -1,17 +1,5 @@
 import pytest
-import torch
 from cankd.analysis import cost_table, count_config_costs
-from cankd.engine.measurements import count_by_part
-from torch import nn
-
-
-def test_parts_of_a_toy_by_hand():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(4 * 36, 5)).train()
-    counted = count_by_part(model, torch.zeros(1, 3, 6, 6))
-    assert counted["0"] == {"parameters": 108, "flops": 108 * 36, "activations": 144}
-    assert counted["2"] == {"parameters": 725, "flops": 720, "activations": 5}
-    assert counted["total"] == {"parameters": 833, "flops": 108 * 36 + 720, "activations": 149}
-    assert model.training
 
 
 @pytest.mark.parametrize("name", ["retinanet_R10_from_R18", "faster_rcnn_R10_from_R18", "semantic_fpn_R10_from_R18"])

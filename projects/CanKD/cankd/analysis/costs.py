@@ -1,14 +1,17 @@
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
-from cankd.engine import build_model, count_by_part, is_distillation
+from cankd.engine import build_model, is_distillation
 from cankd.modeling import Distiller
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from tabulate import tabulate
 from torch import nn
+
+from .counting import count_by_part, count_executed
 
 __all__ = ["cost_table", "count_config_costs", "count_costs"]
 
@@ -41,7 +44,8 @@ def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[st
         handle.remove()
     if calls:
         *features, context = calls[0]
-        costs["teacher, distilled levels"] = count_by_part(model.teacher, [image], model.input_format)
+        teach = functools.partial(model.teacher, [image], model.input_format)
+        costs["teacher, distilled levels"] = {"total": count_executed(model.teacher.model, [image], run=teach)}
         head = _HeadInContext(model.head, context._replace(batch=[image]))
         costs["head"] = count_by_part(head, *({k: v[:1] for k, v in f.items()} for f in features), parts_of="head")
     return costs

@@ -2,7 +2,7 @@ from .build import build_model, is_distillation, load_student, read_format, stud
 from .config import load_config
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
-from .measurements import count_by_part, count_flops, measure_step
+from .measurements import measure_step
 from .preflight import check_batch_size, check_device, check_output_dir, check_parts, prepare_run
 from .trainer import DistillationTrainer
 from .training import DISTILLATION_LOSSES, choose_precision, evaluate, test, train

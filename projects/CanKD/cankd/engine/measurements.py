@@ -1,20 +1,14 @@
 """What one training step of a distiller costs, and how its two aims pull at the student's features."""
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from cankd.modeling import Distiller
-from cankd.modeling.distillation_heads.covariances import COVARIANCES
 from cankd.utils import NonFiniteError
-from detectron2.export import TracingAdapter
-from detectron2.utils.analysis import FlopCountAnalysis
 from detectron2.utils.events import EventStorage
-from fvcore.nn import ActivationCountAnalysis, parameter_count
-from fvcore.nn.jit_handles import get_shape
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["compare_gradients", "count_by_part", "count_flops", "measure_step"]
+__all__ = ["compare_gradients", "measure_step"]
 
 LOSS_SCALE = 2.0**12  # keeps small gradients above zero in float16, and changes neither ratio nor cosine
 
@@ -95,57 +89,6 @@ def compare_gradients(
             "cosine": torch.cosine_similarity(ours, theirs, dim=0).item(),
         }
     return compared
-
-
-def count_flops(model: nn.Module, *inputs) -> int:
-    """Counts the multiply-add operations of a model in evaluation mode by fvcore, which leaves out element-wise ones.
-
-    Args:
-        model: comes back in the mode that it was in.
-        inputs: of its forward pass.
-    """
-    return count_by_part(model, *inputs)["total"]["flops"]
-
-
-@torch.no_grad()
-def count_by_part(model: nn.Module, *inputs, parts_of: str = "") -> dict[str, dict[str, int]]:
-    """Counts, by fvcore, what the parts of a model have and do in evaluation mode.
-
-    Args:
-        model: comes back in the mode that it was in.
-        inputs: of its forward pass.
-        parts_of: path of the sub-module whose children are the parts; the model's own if not given.
-
-    Returns:
-        Map from the name of each of these children, and "total", to "parameters", "flops" (multiply-adds; element-wise
-        operations do not count) and "activations" (elements that convolutions and matrix products put out).
-    """
-    training = model.training
-    traced = TracingAdapter(model.eval(), inputs, allow_non_tensor=True)
-    flops, activations = FlopCountAnalysis(model, inputs), ActivationCountAnalysis(traced, traced.flattened_inputs)
-    flops.set_op_handle("torchvision::deform_conv2d", _deform_conv_flops)
-    flops.set_op_handle(f"prim::PythonOp.{COVARIANCES}", _covariance_flops)
-    for analysis in (flops, activations):
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    try:
-        counted = dict(parameters=parameter_count(traced), flops=flops.by_module(), activations=activations.by_module())
-    finally:
-        model.train(training)
-    prefix = ".".join(filter(None, ["model", parts_of]))
-    children = [name for name, _ in model.get_submodule(parts_of).named_children()]
-    parts = {**{name: f"{prefix}.{name}" for name in children}, "total": ""}
-    return {part: {key: int(counts.get(name, 0)) for key, counts in counted.items()} for part, name in parts.items()}
-
-
-def _deform_conv_flops(inputs, outputs):
-    weight, output = get_shape(inputs[1]), get_shape(outputs[0])
-    return math.prod(output) * math.prod(weight[1:])
-
-
-def _covariance_flops(inputs, outputs):
-    """Counts two products of all positions, of x with itself and with y, and y's variance; fvcore cannot see them."""
-    batch, channels, *size = get_shape(inputs[0])
-    return batch * channels * math.prod(size) * (2 * channels + 1)
 
 
 class _KeptActivations(torch.autograd.graph.saved_tensors_hooks):
