@@ -1,14 +1,9 @@
 """The paper's R50 ← R101 pairs with random weights and random images: for benchmarks, which need no accuracy."""
 
-import pathlib
-import tempfile
-
 import torch
 from cankd import model_zoo
-from cankd.engine import load_config
-from cankd.engine.training import build_model
+from cankd.engine import build_model, load_config
 from cankd.modeling import Distiller
-from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
 
 PAIRS = {
@@ -22,11 +17,9 @@ def build_distiller(pair: str, device: str, **teacher_options: object) -> Distil
     torch.manual_seed(0)
     config = load_config(model_zoo.get_config_file(PAIRS[pair]))
     config.train.device = device
-    with tempfile.TemporaryDirectory() as folder:
-        weights = pathlib.Path(folder) / "teacher.pth"
-        torch.save({"model": damp(instantiate(config.model.teacher.model)).state_dict()}, weights)
-        config.model.teacher.update(weights=str(weights), **teacher_options)
-        model = build_model(config)
+    config.model.teacher.update(weights=None, **teacher_options)
+    model = build_model(config)
+    damp(model.teacher.model)
     damp(model.student)
     return model.train()
 

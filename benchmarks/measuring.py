@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
+import cankd.utils.quiet  # noqa: F401
 import torch
 from cankd import model_zoo
 from cankd.utils.files import replace_file

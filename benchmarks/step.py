@@ -37,10 +37,9 @@ def build_steps(pair, images, height, width, device):
     batch = random_batch(images, height, width)
     optimizer = build_optimizer(model)
     scaler = torch.amp.GradScaler(device, enabled=device == "cuda")
-    levels = [level.teacher for level in model.pairs]
 
     def teach():
-        return model.teacher(batch, levels, model.input_format)
+        return model.teacher(batch, model.input_format)
 
     def train(compute_losses):
         with EventStorage():

@@ -34,7 +34,7 @@ def main(args):
         if args.device == "cpu" and "float16" in options.values():
             continue
         teacher = build_distiller("RetinaNet", args.device, **options).teacher
-        steps[name] = lambda teacher=teacher: teacher(batch, ["p3", "p4", "p5"], "BGR")
+        steps[name] = lambda teacher=teacher: teacher(batch, "BGR")
         features[name] = torch.cat([level.float().flatten() for level in steps[name]().values()])
     seconds = take_turns(steps, args.repeats, args.device)
     exact = features["plain"]

@@ -13,6 +13,7 @@ import argparse
 import json
 import re
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import cost_table, count_config_costs
 from cankd.engine import load_config
 from cankd.utils import report_mistakes

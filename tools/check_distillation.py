@@ -10,6 +10,7 @@ Exits with 0 if the run is ready.
 import argparse
 import sys
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import check_distillation
 from cankd.engine import load_config
 from cankd.utils import report_mistakes

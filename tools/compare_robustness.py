@@ -9,6 +9,7 @@ Example:
 import argparse
 import shlex
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.robustness import compare_robustness, read_grids
 from cankd.utils import named_path, report_mistakes
 

@@ -10,6 +10,7 @@ Example:
 
 import argparse
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import compare_confusion, load_models
 from cankd.utils import report_mistakes

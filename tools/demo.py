@@ -3,6 +3,7 @@
 
 import argparse
 
+import cankd.utils.quiet  # noqa: F401
 from cankd import model_zoo
 from cankd.engine import load_config
 from cankd.reporting import run_demo

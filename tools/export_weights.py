@@ -7,6 +7,7 @@ Example:
 
 import argparse
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.checkpoint import export_weights
 from cankd.utils import report_mistakes
 

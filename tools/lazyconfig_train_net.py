@@ -29,6 +29,7 @@ import re
 import shlex
 import sys
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.data import CORRUPTION_GROUPS, SEVERITIES, choose_cells
 from cankd.engine import evaluate, launch, load_config, prepare_run, train
 from cankd.robustness import compare_robustness, evaluate_robustness

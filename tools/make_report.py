@@ -11,6 +11,7 @@ Example:
 
 import argparse
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.reporting import make_report
 from cankd.utils import named_path, report_mistakes
 

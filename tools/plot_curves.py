@@ -8,6 +8,7 @@ Examples:
 
 import argparse
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.reporting import plot_runs, read_curves
 from cankd.utils import named_path, report_mistakes
 

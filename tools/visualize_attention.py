@@ -13,6 +13,7 @@ The mean over a box, on one's own image:
 
 import argparse
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import draw_attention
 from cankd.utils import PictureArgumentParser, report_mistakes

@@ -7,6 +7,7 @@ Example:
 
 import argparse
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import draw_data
 from cankd.utils import report_mistakes

@@ -12,6 +12,7 @@ How far the students are from the teacher, at one level of one's own images:
         train.init_checkpoint=output/distilled/model_final.pth
 """
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import QUANTITIES, choose_records, draw_features, load_models
 from cankd.utils import PictureArgumentParser, report_mistakes

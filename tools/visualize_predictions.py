@@ -15,6 +15,7 @@ Images of one's own:
     tools/visualize_predictions.py --config-file C --input photo.jpg holidays/ train.init_checkpoint=model_final.pth
 """
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import draw_predictions
 from cankd.utils import PictureArgumentParser, report_mistakes

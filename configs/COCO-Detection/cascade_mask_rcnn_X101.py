@@ -2,8 +2,11 @@
 
 from detectron2.model_zoo import get_config
 
+from ..common.coco_train import train
+from ..common.data.coco import dataloader
 from ..common.models.resnext import resnext101
-from .faster_rcnn_R50 import dataloader, lr_multiplier, optimizer, train
+from ..common.schedules import coco_2x as lr_multiplier
+from ..common.schedules import sgd as optimizer
 
 model = get_config("common/models/cascade_rcnn.py").model
 model.backbone.bottom_up = resnext101(32, 8, out_features=["res2", "res3", "res4", "res5"])

@@ -1,6 +1,7 @@
 """CanKD†: the student's neck and box head start from the teacher's weights, its RPN does not, as published."""
 
+from ..common.inheritance import faster_rcnn
 from .faster_rcnn_R50_from_R101 import dataloader, lr_multiplier, model, optimizer, train
 
-train.inherit = ["backbone.fpn_*", "roi_heads.box_*"]
+train.inherit = faster_rcnn
 train.output_dir = "output/COCO-Detection/faster_rcnn_R50_from_R101_inherit"

@@ -3,11 +3,8 @@
 The cascade's regressors know no classes, so the student's keeps its own start.
 """
 
+from ..common.inheritance import faster_rcnn_from_cascade
 from .faster_rcnn_R50_from_cascade_X101 import dataloader, lr_multiplier, model, optimizer, train
 
-train.inherit = {
-    "backbone.fpn_*": "backbone.fpn_*",
-    "roi_heads.box_head.*": "roi_heads.box_head.0.*",
-    "roi_heads.box_predictor.cls_score.*": "roi_heads.box_predictor.0.cls_score.*",
-}
+train.inherit = faster_rcnn_from_cascade
 train.output_dir = "output/COCO-Detection/faster_rcnn_R50_from_cascade_X101_inherit"

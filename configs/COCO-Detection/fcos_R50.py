@@ -2,7 +2,10 @@
 
 from detectron2.model_zoo import get_config
 
-from .retinanet_R50 import dataloader, lr_multiplier, optimizer, train
+from ..common.coco_train import train
+from ..common.data.coco import dataloader
+from ..common.schedules import coco_2x as lr_multiplier
+from ..common.schedules import sgd as optimizer
 
 model = get_config("common/models/fcos.py").model
 model.backbone.bottom_up.freeze_at = 2

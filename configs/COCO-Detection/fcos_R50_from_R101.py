@@ -1,16 +1,10 @@
 """CanKD: FCOS-R50 from FCOS-R101, which fcos_R101.py trains."""
 
-from cankd.modeling import CanKDHead, Distiller, Teacher
-from detectron2.config import LazyCall as L
-
+from ..common.distillation import distill
 from .fcos_R50 import dataloader, lr_multiplier, model, optimizer, train
 from .fcos_R101 import model as _teacher
 from .fcos_R101 import train as _teacher_train
 
-model = L(Distiller)(
-    student=model,
-    teacher=L(Teacher)(model=_teacher, weights=f"{_teacher_train.output_dir}/model_final.pth"),
-    head=L(CanKDHead)(levels=["p3", "p4", "p5"], in_channels=256),
-)
+model = distill(model, _teacher, f"{_teacher_train.output_dir}/model_final.pth")
 
 train.output_dir = "output/COCO-Detection/fcos_R50_from_R101"

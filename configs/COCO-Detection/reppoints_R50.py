@@ -1,7 +1,10 @@
 """The student alone: the baseline."""
 
+from ..common.coco_train import train
+from ..common.data.coco import dataloader
 from ..common.models.reppoints import model
-from .retinanet_R50 import dataloader, lr_multiplier, optimizer, train
+from ..common.schedules import coco_2x as lr_multiplier
+from ..common.schedules import sgd as optimizer
 
 model.backbone.bottom_up.freeze_at = 2
 

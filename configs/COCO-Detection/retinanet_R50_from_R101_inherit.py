@@ -1,6 +1,7 @@
 """CanKD†: the student's neck and head start from the teacher's weights."""
 
+from ..common.inheritance import dense
 from .retinanet_R50_from_R101 import dataloader, lr_multiplier, model, optimizer, train
 
-train.inherit = ["backbone.fpn_*", "backbone.top_block.*", "head.*"]
+train.inherit = dense
 train.output_dir = "output/COCO-Detection/retinanet_R50_from_R101_inherit"

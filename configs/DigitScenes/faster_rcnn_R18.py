@@ -1,10 +1,10 @@
 """The teacher. Its trained weights come with cankd."""
 
+from ..common.digit_scenes_teacher_train import train
 from ..common.models.small_fpn import small_fpn
-from .faster_rcnn_R10 import dataloader, lr_multiplier, model, optimizer, train
+from .faster_rcnn_R10 import dataloader, lr_multiplier, model, optimizer
 
 model.backbone = small_fpn(width=32, num_blocks=[2, 2, 2, 2])
 
-train.output_dir = "output/DigitScenes/faster_rcnn_R18"
 train.max_iter = 4000
-train.checkpointer.period = 1000
+train.output_dir = "output/DigitScenes/faster_rcnn_R18"

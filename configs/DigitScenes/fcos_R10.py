@@ -1,6 +1,9 @@
 """The student alone: the baseline."""
 
+from ..common.data.digit_scenes import dataloader
+from ..common.digit_scenes_train import train
 from ..common.models.small_fcos import model
-from .retinanet_R10 import dataloader, lr_multiplier, optimizer, train
+from ..common.schedules import adamw as optimizer
+from ..common.schedules import one_cycle as lr_multiplier
 
 train.output_dir = "output/DigitScenes/fcos_R10"

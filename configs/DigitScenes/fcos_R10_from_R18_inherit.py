@@ -1,8 +1,7 @@
 """CanKD†: the student's neck and head start from the teacher's weights, but for convolutions of another width."""
 
+from ..common.inheritance import small_dense
 from .fcos_R10_from_R18 import dataloader, lr_multiplier, model, optimizer, train
-from .retinanet_R10_from_R18_inherit import train as _inherit
 
-train.inherit = _inherit.inherit
-
+train.inherit = small_dense
 train.output_dir = "output/DigitScenes/fcos_R10_from_R18_inherit"

@@ -1,8 +1,8 @@
 """A teacher."""
 
-from ..common.models.small_fcos import model
+from ..common.digit_scenes_teacher_train import train
 from ..common.models.small_fpn import small_fpn
-from .retinanet_R18 import dataloader, lr_multiplier, optimizer, train
+from .fcos_R10 import dataloader, lr_multiplier, model, optimizer
 
 model.backbone = small_fpn(width=36, num_blocks=[2, 2, 2, 2])
 

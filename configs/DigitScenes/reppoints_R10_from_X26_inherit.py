@@ -1,7 +1,7 @@
 """CanKD†: the student's neck and head start from the teacher's weights, but for convolutions of another width."""
 
+from ..common.inheritance import small_reppoints
 from .reppoints_R10_from_X26 import dataloader, lr_multiplier, model, optimizer, train
 
-train.inherit = ["backbone.fpn_output*", "head.*", "points_to_boxes.*"]
-
+train.inherit = small_reppoints
 train.output_dir = "output/DigitScenes/reppoints_R10_from_X26_inherit"

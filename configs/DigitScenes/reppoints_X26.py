@@ -1,8 +1,8 @@
 """A teacher with a ResNeXt, the later half of it deformable."""
 
+from ..common.digit_scenes_teacher_train import train
 from ..common.models.resnext import small_resnext
 from .reppoints_R10 import dataloader, lr_multiplier, model, optimizer
-from .retinanet_R18 import train
 
 model.backbone.bottom_up = small_resnext(deformable=["res4", "res5"])
 

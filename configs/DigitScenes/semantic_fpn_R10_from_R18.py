@@ -1,15 +1,9 @@
 """The student, distilled from the teacher by CanKD."""
 
-from cankd.modeling import CanKDHead, Distiller, Teacher
-from detectron2.config import LazyCall as L
-
+from ..common.distillation import distill
 from .semantic_fpn_R10 import dataloader, lr_multiplier, model, optimizer, train
 from .semantic_fpn_R18 import model as _teacher
 
-model = L(Distiller)(
-    student=model,
-    teacher=L(Teacher)(model=_teacher, weights="cankd://DigitScenes/semantic_fpn_R18.pth"),
-    head=L(CanKDHead)(levels=["p3", "p4", "p5"], in_channels=64),
-)
+model = distill(model, _teacher, "cankd://DigitScenes/semantic_fpn_R18.pth")
 
 train.output_dir = "output/DigitScenes/semantic_fpn_R10_from_R18"

@@ -1,7 +1,7 @@
 """The teacher. Its trained weights come with cankd."""
 
+from ..common.digit_scenes_teacher_train import train
 from ..common.models.small_fpn import small_fpn
-from .retinanet_R18 import train
 from .semantic_fpn_R10 import dataloader, lr_multiplier, model, optimizer
 
 model.backbone = small_fpn(width=36, num_blocks=[2, 2, 2, 2])

@@ -1,11 +1,5 @@
 """CanKD on Detectron2: cross-attention-based feature distillation for detection and segmentation (WACV 2026)."""
 
-import warnings
-
-# Detectron2 of 2024 makes newer libraries warn on each start; nobody who runs it can act on that.
-for _message in (".*torch.jit.script", "pkg_resources is deprecated", "torch.meshgrid"):
-    warnings.filterwarnings("ignore", _message)
-
 try:
     import cv2  # noqa: F401
     import detectron2  # noqa: F401
