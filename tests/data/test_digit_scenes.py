@@ -1,5 +1,6 @@
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 
 import cv2
@@ -129,3 +130,11 @@ def test_is_built_once_and_whole(tmp_path, monkeypatch):
 def test_refuses_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         DigitScenes(**{"split": "train", "num_images": 1, **arguments})
+
+
+def test_says_which_package_is_absent(tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "sklearn" else find_spec(name))
+    with pytest.raises(ValueError, match=r"scikit-learn ships, and it is not installed: pip install 'cankd\[demo\]'"):
+        DigitScenes(split="val", num_images=1).build(str(tmp_path / "scenes"))
+    assert not (tmp_path / "scenes").exists()

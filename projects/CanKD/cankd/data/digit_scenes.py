@@ -7,6 +7,7 @@ only on (seed, split, index), so the same arguments give the same pixels.
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import os
 import shutil
@@ -39,6 +40,15 @@ COLORS = [
     (255, 255, 255),
     (102, 51, 153),
 ]
+
+
+def _check_sources():
+    for package, name in (("skimage", "scikit-image"), ("sklearn", "scikit-learn")):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(
+                f"Digit Scenes are drawn from pictures that {name} ships, and it is not installed: pip install "
+                "'cankd[demo]', or pip install scikit-image scikit-learn"
+            )
 
 
 @functools.cache
@@ -166,6 +176,7 @@ class DigitScenes:
             if os.path.isdir(folder):
                 self._check(folder)
                 return
+            _check_sources()
             unfinished = folder + ".unfinished"
             shutil.rmtree(unfinished, ignore_errors=True)
             self._write(unfinished)

@@ -24,7 +24,6 @@ class DistillationTrainer(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         *,
         precision: torch.dtype | None = None,
-        gather_metric_period: int = 1,
     ):
         """
         Args:
@@ -32,9 +31,8 @@ class DistillationTrainer(SimpleTrainer):
             data_loader: iterable over batches.
             optimizer: of the trained parameters.
             precision: torch.float16 or torch.bfloat16 for automatic mixed precision; None for none.
-            gather_metric_period: iterations between two collections of the metrics from all ranks.
         """
-        super().__init__(model, data_loader, optimizer, gather_metric_period=gather_metric_period)
+        super().__init__(model, data_loader, optimizer)
         self.device_type = next(model.parameters()).device.type
         self.precision = precision
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
