@@ -1,0 +1,59 @@
+"""What several methods refuse."""
+
+from cankd.utils import UserError
+from torch import Tensor
+
+__all__ = ["check_maps", "check_positions", "check_temperature"]
+
+
+def check_temperature(temperature: float) -> None:
+    """Refuses a temperature that is not positive.
+
+    Raises:
+        UserError: if it is 0 or less.
+    """
+    if not temperature > 0:
+        raise UserError(f"the temperature is {temperature}; it has to be more than 0 (model.head.temperature)")
+
+
+def check_maps(method: str, level: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuses features without positions.
+
+    Args:
+        method: its name for the message.
+        level: the student's name.
+        student, teacher: should be ``(N, C, H, W)``.
+
+    Raises:
+        UserError: if one is no map.
+    """
+    if not student.ndim == teacher.ndim == 4:
+        raise UserError(
+            f"level {level!r} is {tuple(student.shape)} in the student and {tuple(teacher.shape)} in the teacher, but "
+            f"{method} compares maps (N, C, H, W): use KDHead for logits, or name a level in front of the pooling"
+        )
+
+
+def check_positions(method: str, level: str, student: Tensor, teacher: Tensor) -> None:
+    """Refuses features that have no positions in common, or so few that nothing differs between them.
+
+    Args:
+        method: its name for the message.
+        level: the student's name.
+        student, teacher: should be ``(N, C, H, W)``, of one height and width; channels may differ.
+
+    Raises:
+        UserError: if one is no map, their sizes differ, or they have one position alone.
+    """
+    check_maps(method, level, student, teacher)
+    sizes = ["{}×{}".format(*feature.shape[2:]) for feature in (student, teacher)]
+    if sizes[0] != sizes[1]:
+        raise UserError(
+            f"level {level!r} is {sizes[0]} in the student and {sizes[1]} in the teacher, but {method} compares "
+            "position by position: resize one of them, or pair levels of one stride"
+        )
+    if student[0, 0].numel() < 2:
+        raise UserError(
+            f"level {level!r} is {sizes[0]}, but {method} needs at least 2 positions: train on larger images, or leave "
+            "the level out of head.levels"
+        )
