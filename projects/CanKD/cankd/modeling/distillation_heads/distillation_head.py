@@ -55,6 +55,8 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
     """Names of the terms that :meth:`compare` gives, if it gives several; their losses are ``loss_<name>_<term>_…``."""
     adapts_channels: ClassVar[bool] = True
     """Whether a 1×1 convolution brings the student's feature to the teacher's channels before they are compared."""
+    needs_maps: ClassVar[bool] = False
+    """Whether the method works on maps of positions alone, so that logits are refused."""
 
     def __init__(
         self,
@@ -231,6 +233,10 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         for level in self.levels:
             assert level in self._built, f"level {level} is not connected: give in_channels, or call connect"
             student, teacher = student_features[level], teacher_features[level]
+            if self.needs_maps and min(student.ndim, teacher.ndim) < 4:
+                raise UserError(
+                    f"level {level!r} is no map of positions, which {self.name} compares: use KDHead for it"
+                )
             if student.dtype != torch.float64:
                 student, teacher = student.float(), teacher.float()
             if level in self.adapters:
