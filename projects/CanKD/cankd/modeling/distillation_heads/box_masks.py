@@ -1,0 +1,71 @@
+"""Weights of positions by the ground-truth boxes, as FGD and DetKDS have them."""
+
+import torch
+from cankd.utils import UserError
+from torch import Tensor
+
+from .distillation_head import StepContext
+
+__all__ = ["box_masks"]
+
+
+def box_masks(
+    context: StepContext | None, level: str, like: Tensor, *, by_stride: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Computes the scaled masks F and G of foreground and background (FGD, Eq. 2 to 4).
+
+    A box covers the cells that it touches, both ends rounded outwards and included. Its cells weigh one over their
+    number, counted before the map cuts them off. F is the largest weight of the boxes that cover a position, 0 where
+    none does; G is one over the number of those positions there.
+
+    Args:
+        context: of the step, with "image" and "instances" in its records.
+        level: whose maps they are.
+        like: a feature of that level, ``(N, C, H, W)``.
+        by_stride: whether to bring boxes to the map by the level's stride. The published way is the ratio of map and
+            image: it stretches the masks over the padding that smaller images of a batch have.
+
+    Returns:
+        F and G, each ``(N, 1, H, W)``, of the feature's type.
+
+    Raises:
+        UserError: if there are no boxes, or no stride by which to scale them.
+    """
+    _check(context, level, len(like), by_stride)
+    stride = context.strides[level] if by_stride else None
+    foreground = torch.stack([_foreground(_boxes_in_cells(record, like, stride), like) for record in context.batch])
+    background = (foreground == 0).to(like.dtype)
+    return foreground, background / background.sum((2, 3), keepdim=True).clamp(min=1)
+
+
+def _check(context, level, images, by_stride):
+    records = context.batch if context else ()
+    if len(records) != images or not all("instances" in r and r["instances"].has("gt_boxes") for r in records):
+        raise UserError(
+            f"level {level!r} is weighed by ground-truth boxes, but not every image of the batch has them: train on "
+            'a data set with boxes, or give the head a StepContext whose records have "image" and "instances"'
+        )
+    if by_stride and not context.strides.get(level):
+        raise UserError(f"the stride of level {level!r} is unknown, by which boxes are scaled: use by_stride=False")
+
+
+def _boxes_in_cells(record, like, stride):
+    """Returns an image's boxes in the map's cells, ``(n, 4)``."""
+    boxes = record["instances"].gt_boxes.tensor.to(like)
+    if stride:
+        return boxes / stride
+    (height, width), (image_height, image_width) = like.shape[2:], record["image"].shape[-2:]
+    # Multiplied first: whole cells stay whole numbers.
+    return boxes * boxes.new_tensor([width, height] * 2) / boxes.new_tensor([image_width, image_height] * 2)
+
+
+def _foreground(boxes, like):
+    """Returns F of one image, ``(1, H, W)``."""
+    first, last = boxes[:, :2].floor(), boxes[:, 2:].ceil()
+    y, x = (torch.arange(side, device=like.device) for side in like.shape[2:])
+    columns = (first[:, :1] <= x) & (x <= last[:, :1])  # (n, W)
+    rows = (first[:, 1:] <= y) & (y <= last[:, 1:])  # (n, H)
+    weights = 1 / (last - first + 1).prod(1)
+    weights = weights[:, None, None] * (rows[:, :, None] & columns[:, None])  # (n, H, W)
+    nowhere = weights.new_zeros(1, *like.shape[2:])
+    return torch.cat([nowhere, weights]).amax(0, keepdim=True)
