@@ -3,9 +3,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from cankd.modeling import AFFINITIES, CanKDHead
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.written_out import written_out_loss
+from tests.largest_tensor import LargestTensor
 from tests.references import reference
 
 REFERENCES = [
@@ -99,19 +99,6 @@ def test_equals_the_written_out_form(affinity, pool_size, residual, instance_nor
         found, wanted = gradients(loss, student, head), gradients(expected, student, head)
         for name in wanted:
             torch.testing.assert_close(found[name], wanted[name], rtol=1e-8, atol=1e-10, msg=lambda m: f"{name}: {m}")
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records how many elements the largest result of any operation has, forward and backward."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
 
 
 @pytest.mark.parametrize("affinity", AFFINITIES)

@@ -2,9 +2,9 @@ import pytest
 import torch
 from cankd.modeling.distillation_heads.fkd_head import FKDHead
 from detectron2.utils.events import EventStorage
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests import published
+from tests.largest_tensor import LargestTensor
 from tests.tiny import batch, distiller
 
 
@@ -21,19 +21,6 @@ def test_equals_the_reference(name, dtype, tolerance):
         **published.arguments(data),
     )
     published.assert_equals(head, data, dtype, tolerance)
-
-
-class LargestTensor(TorchDispatchMode):
-    """Records how many elements the largest result of any operation has, forward and backward."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
 
 
 def test_forms_nothing_larger_than_a_feature():
