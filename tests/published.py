@@ -8,6 +8,9 @@ from tests.references import reference
 DTYPES = [(torch.float64, 1e-9), (torch.float32, 1e-4)]
 """With the tolerance of each, relative to the largest entry."""
 
+NAMES = {"adapter": "adapters", "generator": "masked_generator"}
+"""What learned parts are called in the files and here, where that differs."""
+
 
 def load(name):
     """Returns a file's arrays, float64."""
@@ -58,10 +61,6 @@ def load_parameters(head, data):
     incompatible = head.load_state_dict(_arrays(data, "param."), strict=False)
     assert not incompatible.unexpected_keys
     assert not set(incompatible.missing_keys) & dict(head.named_parameters()).keys()
-
-
-# A method's parts in the files that have another name here.
-NAMES = {"adapter": "adapters", "generator": "masked_generator"}
 
 
 def _arrays(data, prefix):

@@ -103,12 +103,22 @@ def test_trains_through_a_distiller(tmp_path):
         assert parameter.grad is not None and (parameter.grad.any() or name.endswith("mask.bias")), name
 
 
-@pytest.mark.parametrize("images", [None, [{"image": torch.zeros(3, 32, 32)}], []])
-def test_refuses_a_batch_without_boxes(images):
+IMAGE = {"image": torch.zeros(3, 32, 32)}
+WITHOUT_BOXES = {
+    "no context": None,
+    "no records": StepContext([], {"p3": 8}),
+    "no instances": StepContext([IMAGE], {"p3": 8}),
+    "no boxes": StepContext([IMAGE | {"instances": Instances((32, 32))}], {"p3": 8}),
+    "no image": StepContext([{"instances": Instances((32, 32), gt_boxes=Boxes(torch.zeros(0, 4)))}], {"p3": 8}),
+}
+
+
+@pytest.mark.parametrize("step", WITHOUT_BOXES.values(), ids=WITHOUT_BOXES)
+def test_refuses_a_batch_without_boxes(step):
     head = FGDHead(levels=["p3"], in_channels=4)
     features = {"p3": torch.randn(1, 4, 4, 4)}
     with pytest.raises(ValueError, match="level 'p3' is weighed by ground-truth boxes, but not every image"):
-        head(features, features, images if images is None else StepContext(images, {"p3": 8}))
+        head(features, features, step)
 
 
 def test_refuses_what_it_cannot_compare():

@@ -1,4 +1,4 @@
-"""Where a feature is large: attention over positions and over channels, as FGD, FKD and DetKDS have it."""
+"""Where a feature is large: attention over positions and over channels, as FGD and FKD have it."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ __all__ = ["channel_attention", "spatial_attention"]
 
 
 def spatial_attention(x: Tensor, temperature: float) -> Tensor:
-    """Computes ``A(x) = HW * softmax_p(mean_c |x| / T)`` (FGD, Eq. 5 and 7).
+    """Computes ``A(x) = HW * softmax_p(mean_c |x| / T)`` (FGD, Sec. 3.1).
 
     Args:
         x: ``(N, C, H, W)``.
@@ -22,7 +22,7 @@ def spatial_attention(x: Tensor, temperature: float) -> Tensor:
 
 
 def channel_attention(x: Tensor, temperature: float) -> Tensor:
-    """Computes ``B(x) = C * softmax_c(mean_p |x| / T)`` (FGD, Eq. 6 and 8).
+    """Computes ``B(x) = C * softmax_c(mean_p |x| / T)`` (FGD, Sec. 3.1).
 
     Args:
         x: ``(N, C, H, W)``.

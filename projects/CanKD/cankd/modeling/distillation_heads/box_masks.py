@@ -1,4 +1,4 @@
-"""Weights of positions by the ground-truth boxes, as FGD and DetKDS have them."""
+"""Weights of positions by the ground-truth boxes, as FGD has them."""
 
 import torch
 from cankd.utils import UserError
@@ -12,7 +12,7 @@ __all__ = ["box_masks"]
 def box_masks(
     context: StepContext | None, level: str, like: Tensor, *, by_stride: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Computes the scaled masks F and G of foreground and background (FGD, Eq. 2 to 4).
+    """Computes the scaled masks F and G of foreground and background (FGD, Sec. 3.1).
 
     A box covers the cells that it touches, both ends rounded outwards and included. Its cells weigh one over their
     number, counted before the map cuts them off. F is the largest weight of the boxes that cover a position, 0 where
@@ -22,8 +22,8 @@ def box_masks(
         context: of the step, with "image" and "instances" in its records.
         level: whose maps they are.
         like: a feature of that level, ``(N, C, H, W)``.
-        by_stride: whether to bring boxes to the map by the level's stride. The published way is the ratio of map and
-            image: it stretches the masks over the padding that smaller images of a batch have.
+        by_stride: whether to bring boxes to the map by the level's stride. By default it is, as published, the ratio
+            of map and image: that stretches the masks over the padding that smaller images of a batch have.
 
     Returns:
         F and G, each ``(N, 1, H, W)``, of the feature's type.
@@ -40,13 +40,16 @@ def box_masks(
 
 def _check(context, level, images, by_stride):
     records = context.batch if context else ()
-    if len(records) != images or not all("instances" in r and r["instances"].has("gt_boxes") for r in records):
+    complete = all({"image", "instances"} <= r.keys() and r["instances"].has("gt_boxes") for r in records)
+    if len(records) != images or not complete:
         raise UserError(
             f"level {level!r} is weighed by ground-truth boxes, but not every image of the batch has them: train on "
             'a data set with boxes, or give the head a StepContext whose records have "image" and "instances"'
         )
     if by_stride and not context.strides.get(level):
-        raise UserError(f"the stride of level {level!r} is unknown, by which boxes are scaled: use by_stride=False")
+        raise UserError(
+            f"the stride of level {level!r} is unknown, by which boxes are scaled: leave boxes_by_stride out"
+        )
 
 
 def _boxes_in_cells(record, like, stride):

@@ -17,26 +17,28 @@ class FGDHead(DistillationHead):
     """FGD: focal and global knowledge distillation for detectors (Yang et al., CVPR 2022).
 
     With student s, teacher t, attention A over positions and B over channels (:mod:`.attention_maps`), and the masks
-    F of foreground and G of background (:func:`.box_masks`), the four terms are, a batch of N images::
+    F of foreground and G of background (:func:`.box_masks`), the four terms of a batch of N images are::
 
         E = (s - t)^2 A(t) B(t)
-        foreground = sum(E F) / N                       background = sum(E G) / N
+        foreground = sum(E F) / N            background = sum(E G) / N
         attention = (sum |B(s) - B(t)| + sum |A(s) - A(t)|) / N
-        relation = sum((R_s(s) - R_t(t))^2) / N         R(x) = x + GlobalContext(x), both trained
+        relation = sum((R_s(s) - R_t(t))^2) / N
 
-    All but ``attention`` are sums over C, H and W: they grow with the image.
+    R_s and R_t are the identity plus :class:`GlobalContext`, both trained. The sums run over C, H and W: what they
+    give grows with the image.
 
-    ================  ===========  ======  ===============================================  =======
-    published         temperature  levels  foreground, background, attention, relation      student
-    ================  ===========  ======  ===============================================  =======
-    RetinaNet, GFL    0.5          P3–P7   1e-3, 5e-4, 5e-4 (paper and default: 1e-3), 5e-6 †
-    FCOS              0.8          P3–P7   1.6e-3, 8e-4, 8e-4, 8e-6                         †
-    RepPoints         0.5          P3–P7   1.6e-3, 8e-4, 8e-4, 8e-6                         †
-    Faster, Mask      0.5          P2–P5   5e-5, 2.5e-5, 5e-5, 5e-7                         † (R101)
-    ================  ===========  ======  ===============================================  =======
+    =======================  ===========  ===========================================  ======  =========
+    published                temperature  foreground, background, attention, relation  levels  inherits
+    =======================  ===========  ===========================================  ======  =========
+    RetinaNet, GFL           0.5          1e-3, 5e-4, 5e-4, 5e-6                       P3–P7   yes
+    FCOS                     0.8          1.6e-3, 8e-4, 8e-4, 8e-6                     P3–P7   yes
+    RepPoints                0.5          1.6e-3, 8e-4, 8e-4, 8e-6                     P3–P7   yes
+    Faster and Mask R-CNN    0.5          5e-5, 2.5e-5, 5e-5, 5e-7                     P2–P5   from R101
+    =======================  ===========  ===========================================  ======  =========
 
-    † inherits the teacher's neck and head; from Cascade R-CNN it does not. The published code reads levels inside the
-    neck, before a norm that follows there (RepPoints).
+    Those who inherit (†) start from the teacher's neck and head; students of Cascade R-CNN do not. The defaults are
+    RetinaNet's, as its configuration has them: the paper's own weight of ``attention`` is 1e-3. The published code
+    reads RepPoints' levels before the neck's group normalisation.
     """
 
     name = "fgd"
@@ -58,8 +60,8 @@ class FGDHead(DistillationHead):
         Args:
             temperature: T of both attentions.
             weight_foreground, weight_background, weight_attention, weight_relation: the paper's α, β, γ and λ.
-            boxes_by_stride: whether the level's stride brings boxes to the map, which mends the published way, see
-                :func:`.box_masks`.
+            boxes_by_stride: False is the published way to bring boxes to the map, which images of unequal size
+                distort; True mends it, see :func:`.box_masks`.
             kwargs: ``weight`` of all terms, ``levels``, ``in_channels``, ``student_channels``, ``seed``, see
                 :class:`DistillationHead`.
 

@@ -14,7 +14,7 @@ __all__ = ["FKDHead"]
 
 
 class FKDHead(DistillationHead):
-    """FKD: feature-based knowledge distillation for detectors (Zhang and Ma, ICLR 2021).
+    """FKD: attention-guided and non-local feature distillation for detectors (Zhang and Ma, ICLR 2021).
 
     With student s, teacher t, attention A over positions and B over channels (:mod:`.attention_maps`), the four terms
     are norms over the whole batch, divided by nothing::
@@ -23,7 +23,8 @@ class FKDHead(DistillationHead):
         channel = ||mean_p t - W2 mean_p s||   spatial = ||mean_c t - W3 * mean_c s||
         relation = ||W4 R_s(s) - R_t(t)||      R(x) = x + non-local block of x (:class:`CrossNonLocal`), both trained
 
-    W1 and W4 are 1×1 convolutions, W2 is linear, W3 a 3×3 convolution. They are there where channels agree, too.
+    W1 and W4 are 1×1 convolutions, W2 is linear, W3 a 3×3 convolution. They are there where channels agree, too; a
+    student of other channels is brought to the teacher's before.
 
     =========  ===========  ============  =================  ================  ======
     published  temperature  channel_mask  feature, relation  channel, spatial  levels
@@ -32,8 +33,9 @@ class FKDHead(DistillationHead):
     two-stage  0.5          False         7e-5               4e-3              P2–P6
     =========  ===========  ============  =================  ================  ======
 
-    These are the published code's. The paper exchanges the two temperatures, and the large weights with the small, and
-    has K for two-stage detectors too. The student never inherits.
+    These are the published code's; the defaults are those of one-stage detectors. The paper exchanges the temperatures
+    of the two kinds, and gives the large weight to the masked feature, the small one to the means. The student does not
+    inherit.
     """
 
     name = "fkd"
@@ -107,8 +109,11 @@ class FKDHead(DistillationHead):
     def compare(self, level: str, student: Tensor, teacher: Tensor, context: StepContext | None) -> dict[str, Tensor]:
         """See :meth:`DistillationHead.compare`; the terms are weighted by their own weights."""
         self._check_size(level, teacher)
+        masked = teacher - self.feature_adapter[level](student)
+        for root in self._mask_roots(student, teacher):
+            masked = masked * root
         differences = {
-            "feature": self._mask(teacher - self.feature_adapter[level](student), student, teacher),
+            "feature": masked,
             "channel": teacher.mean((2, 3)) - self.channel_adapter[level](student.mean((2, 3))),
             "spatial": teacher.mean(1, keepdim=True) - self.spatial_adapter[level](student.mean(1, keepdim=True)),
             "relation": self.relation_adapter[level](self.student_non_local[level](student, student))
@@ -118,15 +123,10 @@ class FKDHead(DistillationHead):
         return {term: self.term_weights[term] * torch.linalg.vector_norm(x) for term, x in differences.items()}
 
     @torch.no_grad()
-    def _masks(self, student, teacher):
-        """Returns what the squared difference is multiplied by, M and, if it is used, K."""
+    def _mask_roots(self, student, teacher):
+        """Returns the root of M, ``(N, 1, H, W)``, and that of K, ``(N, C, 1, 1)``, where it is used."""
         attentions = [spatial_attention, channel_attention] if self.channel_mask else [spatial_attention]
-        return [(f(student, self.temperature) + f(teacher, self.temperature)) / 2 for f in attentions]
-
-    def _mask(self, difference, student, teacher):
-        for mask in self._masks(student, teacher):
-            difference = difference * mask.sqrt()
-        return difference
+        return [((f(student, self.temperature) + f(teacher, self.temperature)) / 2).sqrt() for f in attentions]
 
     def _check_size(self, level, teacher):
         (height, width), side = teacher.shape[2:], self.pool_size[level]

@@ -7,7 +7,7 @@ __all__ = ["GlobalContext"]
 
 
 class GlobalContext(nn.Module):
-    """What a global-context block (GCNet; Cao et al., ICCVW 2019) adds to each position of a feature.
+    """What a global-context block (GCNet; Cao et al., ICCV Workshops 2019) adds to each position of a feature.
 
     ``expand(ReLU(LN(reduce(sum_p x_p softmax_p(mask(x))_p))))``, 0 at first, since ``expand`` starts at zero.
     """

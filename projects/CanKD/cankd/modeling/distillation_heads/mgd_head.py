@@ -18,18 +18,18 @@ class MGDHead(DistillationHead):
     ``weight * sum((G(m s) - t)^2) / N``. G is a :class:`MaskedGenerator`. The whole of t is the target, not only what
     was masked. The sum runs over C, H and W: it grows with the image.
 
-    ===============================  ======  ===============  =============================  =======
-    published                        weight  masked_fraction  where                          student
-    ===============================  ======  ===============  =============================  =======
-    RetinaNet, RepPoints, SOLO       2e-5    0.65             P3–P7                          †
-    Cascade → Faster, Mask R-CNN     5e-7    0.45             P2–P5
-    PSPNet-R18, DeepLabV3-R18        2e-5    0.75             the backbone's last stage
-    ResNet-18, MobileNetV1           7e-5    0.15, channels   the backbone's last stage
-    ===============================  ======  ===============  =============================  =======
+    ============================  ======  ===============  =========================  ========
+    published                     weight  masked_fraction  levels                     inherits
+    ============================  ======  ===============  =========================  ========
+    RetinaNet, RepPoints          2e-5    0.65             P3–P7                      yes
+    Cascade → Faster, Mask R-CNN  5e-7    0.45             P2–P5                      no
+    PSPNet-R18, DeepLabV3-R18     2e-5    0.75             the backbone's last stage  no
+    ResNet-18, MobileNetV1        7e-5    0.15, channels   the backbone's last stage  no
+    ============================  ======  ===============  =========================  ========
 
-    † inherits the teacher's neck and head. FCOS is not published; the other one-stage values are the natural choice.
-    Segmentation has, beside it, CWD on the logits (temperature 4, weight 3): see :class:`SumOfHeads`. In classification
-    the published code leaves the teacher in training mode; here it is in evaluation mode.
+    Those who inherit (†) start from the teacher's neck and head. FCOS is not published; the other one-stage values are
+    the natural choice. Segmentation adds CWD on the logits (temperature 4, weight 3), see :class:`SumOfHeads`. In
+    classification the published code leaves the teacher in training mode; ours is always in evaluation mode.
     """
 
     name = "mgd"
