@@ -1,4 +1,18 @@
-from .distillation_heads import AFFINITIES, CanKDHead, CrossNonLocal, DistillationHead, StepContext, SumOfHeads
+from .distillation_heads import (
+    AFFINITIES,
+    ATHead,
+    CanKDHead,
+    CrossNonLocal,
+    CWDHead,
+    DistillationHead,
+    FGDHead,
+    FKDHead,
+    KDHead,
+    MGDHead,
+    PKDHead,
+    StepContext,
+    SumOfHeads,
+)
 from .distiller import Distiller
 from .feature_source import FeatureSource, backbone_shapes
 from .levels import LevelPair, match_levels

@@ -1,14 +1,13 @@
 """Short texts that change when what decides a result changes."""
 
 import copy
-import functools
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 
 import torch
 from cankd.data import image_id_of
+from cankd.engine import describe_config
 from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig, OmegaConf
@@ -27,8 +26,8 @@ def fingerprint_data(data: DictConfig, records: Sequence[dict]) -> str:
     """
     data = copy.deepcopy(data)
     OmegaConf.resolve(data)
-    digest = hashlib.sha256(_as_text({**data.test, "num_workers": 0}).encode())
-    digest.update(_as_text(data.evaluator).encode())
+    digest = hashlib.sha256(describe_config({**data.test, "num_workers": 0}).encode())
+    digest.update(describe_config(data.evaluator).encode())
     for record in records:
         files = [record[key] for key in ("file_name", "sem_seg_file_name") if key in record]
         sizes = [os.path.getsize(PathManager.get_local_path(path)) for path in files]
@@ -43,20 +42,8 @@ def fingerprint_data(data: DictConfig, records: Sequence[dict]) -> str:
 
 def fingerprint_model(model: nn.Module, description: DictConfig) -> str:
     """Returns the fingerprint of a model's weights and of the config that it was built from."""
-    digest = hashlib.sha256(_as_text(description).encode())
+    digest = hashlib.sha256(describe_config(description).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _as_text(config):
-    plain = OmegaConf.to_container(OmegaConf.create(config, flags={"allow_objects": True}))
-    return json.dumps(plain, sort_keys=True, default=_describe)
-
-
-def _describe(value):
-    """Describes what JSON does not know, without its address in memory."""
-    if isinstance(value, functools.partial):
-        return [_describe(value.func), value.args, value.keywords]
-    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)

@@ -23,6 +23,7 @@ class CanKDHead(DistillationHead):
     """
 
     name = "cankd"
+    needs_maps = True
 
     def __init__(
         self,
@@ -78,8 +79,6 @@ class CanKDHead(DistillationHead):
         return F.mse_loss(student, teacher)
 
     def _check_size(self, level, teacher):
-        if teacher.ndim != 4:
-            raise UserError(f"level {level!r} is no map of positions, which CanKD compares: use KDHead for logits")
         height, width = teacher.shape[2:]
         if (height // self.pool_size) * (width // self.pool_size) < 2:
             raise UserError(

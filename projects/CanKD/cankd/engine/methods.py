@@ -1,0 +1,138 @@
+"""The methods that can be compared, by name, with their published settings for each architecture."""
+
+import copy
+from collections.abc import Mapping
+
+from cankd.modeling import distillation_heads as heads
+from cankd.modeling.meta_arch import RepPoints
+from cankd.utils import UserError
+from detectron2.config import LazyCall as L
+from detectron2.modeling.meta_arch import FCOS, GeneralizedRCNN, RetinaNet, SemanticSegmentor
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig
+
+from .build import is_distillation
+
+__all__ = ["METHODS", "use_method"]
+
+# Of each method the head, its arguments for any architecture, and those of some. Where an architecture is not
+# published, those of the nearest one stand; the heads' docstrings have the sources.
+METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
+    "cankd": (heads.CanKDHead, {}, {}),
+    "no_attention": (heads.CanKDHead, dict(attention=False), {}),
+    "linear": (heads.CanKDHead, dict(affinity="linear"), {}),
+    "pkd": (heads.PKDHead, dict(weight=6.0), {RetinaNet: dict(weight=10.0), RepPoints: dict(weight=10.0)}),
+    "at": (heads.ATHead, {}, {}),
+    "cwd": (
+        heads.CWDHead,
+        dict(weight=5.0),
+        {GeneralizedRCNN: dict(weight=10.0), SemanticSegmentor: dict(weight=50.0)},
+    ),
+    "fgd": (
+        heads.FGDHead,
+        {},
+        {
+            FCOS: dict(
+                temperature=0.8,
+                weight_foreground=1.6e-3,
+                weight_background=8e-4,
+                weight_attention=8e-4,
+                weight_relation=8e-6,
+            ),
+            RepPoints: dict(
+                weight_foreground=1.6e-3, weight_background=8e-4, weight_attention=8e-4, weight_relation=8e-6
+            ),
+            GeneralizedRCNN: dict(
+                weight_foreground=5e-5, weight_background=2.5e-5, weight_attention=5e-5, weight_relation=5e-7
+            ),
+        },
+    ),
+    "mgd": (
+        heads.MGDHead,
+        {},
+        {
+            GeneralizedRCNN: dict(weight=5e-7, masked_fraction=0.45),
+            SemanticSegmentor: dict(masked_fraction=0.75),
+        },
+    ),
+    "fkd": (
+        heads.FKDHead,
+        {},
+        {
+            GeneralizedRCNN: dict(
+                temperature=0.5,
+                channel_mask=False,
+                weight_feature=7e-5,
+                weight_channel=4e-3,
+                weight_spatial=4e-3,
+                weight_relation=7e-5,
+            )
+        },
+    ),
+    "kd": (heads.KDHead, dict(sigmoid=True, weight=1.0), {SemanticSegmentor: dict(sigmoid=False, weight=10.0)}),
+    "cwd_logits": (heads.CWDHead, dict(weight=3.0, temperature=4.0), {}),
+}
+_ON_LOGITS = ("kd", "cwd_logits")
+_INHERITING = "_inherit"
+
+
+def use_method(config: DictConfig, name: str) -> DictConfig:
+    """Returns a distillation's config with another method.
+
+    Args:
+        config: of a distillation. Its levels are the methods'; methods on logits find theirs.
+        name: a key of :data:`METHODS`; several with "+" between them, as "cankd+kd", add up; "alone" distils nothing.
+            With "_inherit" behind it, the student starts from the teacher's neck and head (†), as ``train.inherit``
+            says. The config's own method keeps the config's options.
+
+    Raises:
+        UserError: if the config has no teacher, the method is unknown, or the architecture lacks what it needs.
+    """
+    if not is_distillation(config):
+        raise UserError("methods are compared by the config of a distillation, and this one describes a plain model")
+    config = copy.deepcopy(config)
+    if not name.endswith(_INHERITING):
+        config.train.inherit = None
+    elif not config.train.inherit:
+        raise UserError(f"{name}: train.inherit does not say which parts the student is to inherit; set it")
+    name = name.removesuffix(_INHERITING)
+    if name == "alone":
+        config.model.head.weight = 0.0
+        return config
+    chosen = [_head(config, part) for part in name.split("+")]
+    config.model.head = chosen[0] if len(chosen) == 1 else L(heads.SumOfHeads)(heads=chosen)
+    return config
+
+
+def _head(config, name):
+    if name not in METHODS:
+        raise UserError(
+            f"there is no method {name!r}; there are alone, {', '.join(METHODS)}, and sums such as cankd+kd"
+        )
+    head, arguments, by_architecture = METHODS[name]
+    own = config.model.head
+    if name == "cankd" and _class_of(own) is head:
+        return copy.deepcopy(own)
+    architecture = _class_of(config.model.student)
+    for base, published in by_architecture.items():
+        if issubclass(architecture, base):
+            arguments = {**arguments, **published}
+    levels = _logit_levels(config.model.student, architecture, name) if name in _ON_LOGITS else own.get("levels")
+    return L(head)(**({"levels": list(levels)} if levels else {}), **arguments)
+
+
+def _class_of(lazy_call):
+    target = lazy_call._target_
+    return locate(target) if isinstance(target, str) else target
+
+
+def _logit_levels(student, architecture, method):
+    """Returns where a student's class logits come from."""
+    if issubclass(architecture, (RetinaNet, FCOS)):
+        return [f"head:0:{i}" for i in range(len(student.head_in_features))]
+    if issubclass(architecture, SemanticSegmentor):
+        return ["sem_seg_head.predictor"]
+    raise UserError(
+        f"{method} compares class logits at places that student and teacher share, and {architecture.__name__} has none "
+        "that are known here: RetinaNet, FCOS and segmentors have"
+    )

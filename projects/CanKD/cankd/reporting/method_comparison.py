@@ -1,0 +1,221 @@
+"""Several methods on one pair of models and one data set, over seeds: what each gains, and what can be told apart."""
+
+import contextlib
+import copy
+import hashlib
+import json
+import logging
+import os
+import re
+import resource
+import statistics
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import torch
+from cankd.engine import check_output_dir, describe_config, evaluate, load_config, train, use_method
+from cankd.evaluation import METRICS
+from cankd.utils import UserError, write_json
+from cankd.visualization import draw_method_points
+from detectron2.config import LazyConfig
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from .method_tables import write_comparison
+from .run_metrics import read_curves
+
+__all__ = ["Method", "compare_methods", "parse_method"]
+
+logger = logging.getLogger(__name__)
+
+ALONE = "alone"
+
+
+class Method(NamedTuple):
+    """A row of the comparison: its title, a name that :func:`cankd.engine.use_method` knows, changed options."""
+
+    title: str
+    name: str
+    overrides: tuple[str, ...] = ()
+
+
+def parse_method(text: str) -> Method:
+    """Reads ``[TITLE=]METHOD[:key=value,key=value]``, for example ``strong=fgd:model.head.weight=10``."""
+    head, _, options = text.partition(":")
+    title, _, name = head.rpartition("=")
+    if not re.fullmatch(r"[\w+.-]+", title or text.replace(":", "_").replace("=", "_").replace(",", "_")):
+        raise UserError(f"{text!r} is no method: write METHOD, TITLE=METHOD or TITLE=METHOD:key=value,key=value")
+    return Method(title or text, name, tuple(filter(None, options.split(","))))
+
+
+def compare_methods(
+    config_file: str,
+    methods: Sequence[Method],
+    seeds: Sequence[int],
+    output_dir: str,
+    *,
+    overrides: Sequence[str] = (),
+    runs_dir: str | None = None,
+    jobs: int = 1,
+    command: str = "",
+) -> str:
+    """Trains each method with each seed, from the same initial weights and on the same batches, and compares them.
+
+    What an earlier call finished is not repeated, and what it began is continued.
+
+    Args:
+        config_file: of a distillation.
+        methods: at least one; the student alone is added if it is not among them.
+        seeds: of the trainings.
+        output_dir: gets ``methods.md``, ``methods.json``, ``methods.png``, and a JSON of each finished run.
+        overrides: options of the config, ``key=value``.
+        runs_dir: where the trainings write; ``output_dir/runs`` if not given.
+        jobs: trainings at a time; they share the cores.
+        command: to be named in the table.
+
+    Returns:
+        The Markdown.
+
+    Raises:
+        UserError: if a config cannot be used or a training fails. What is finished is kept.
+    """
+    if ALONE not in [method.name for method in methods]:
+        methods = [Method(ALONE, ALONE), *methods]
+    if len({method.title for method in methods}) < len(methods):
+        raise UserError(f"two methods have the same title: {', '.join(method.title for method in methods)}")
+    runs_dir = runs_dir or os.path.join(output_dir, "runs")
+    check_output_dir(output_dir)
+    runs = [
+        _Run(config_file, tuple(overrides), method, seed, output_dir, runs_dir) for seed in seeds for method in methods
+    ]
+    for run in runs:
+        run.config()  # what is wrong with a method shows before the first training
+    teacher = _evaluate_teacher(runs[0])
+    pending = [run for run in runs if run.result() is None]
+    _train_all(pending, len(runs), jobs)
+    results = {method.title: {} for method in methods}
+    for run in runs:
+        results[run.method.title][run.seed] = run.result()
+    baseline = next(method.title for method in methods if method.name == ALONE)
+    text = write_comparison(
+        results, teacher, baseline, output_dir, iterations=runs[0].config().train.max_iter, command=command
+    )
+    draw_method_points(os.path.join(output_dir, "methods.png"), *_points(results, teacher))
+    return text
+
+
+class _Run(NamedTuple):
+    """One training: a method and a seed."""
+
+    config_file: str
+    overrides: tuple[str, ...]
+    method: Method
+    seed: int
+    output_dir: str
+    runs_dir: str
+
+    @property
+    def name(self):
+        return f"{re.sub(r'[^A-Za-z0-9_+.-]+', '_', self.method.title)}_{self.seed}"
+
+    @property
+    def result_file(self):
+        return os.path.join(self.output_dir, f"{self.name}.json")
+
+    def config(self) -> DictConfig:
+        config = use_method(load_config(self.config_file, list(self.overrides)), self.method.name)
+        config = LazyConfig.apply_overrides(config, list(self.method.overrides))
+        config.train.update(seed=self.seed, output_dir=os.path.join(self.runs_dir, self.name))
+        return config
+
+    def result(self) -> Mapping | None:
+        """Returns what a finished run has written, None if there is none of this config."""
+        result = _read_json(self.result_file)
+        if result is None or result["config"] == _fingerprint(self.config()):
+            return result
+        logger.warning("%s is of another config and is replaced.", self.result_file)
+        return None
+
+
+def _read_json(path):
+    with contextlib.suppress(FileNotFoundError), open(path) as f:
+        return json.load(f)
+    return None
+
+
+def _fingerprint(config):
+    """Names what decides a result: not where and how fast it is made."""
+    config = copy.deepcopy(config)
+    for loader in (config.dataloader.train, config.dataloader.test):
+        loader.num_workers = 0
+    decisive = ("max_iter", "seed", "init_checkpoint", "inherit", "distillation", "clip_gradients", "amp")
+    config.train = {key: config.train[key] for key in decisive}
+    return hashlib.sha256(describe_config(config).encode()).hexdigest()
+
+
+def _evaluate_teacher(run):
+    path = os.path.join(run.output_dir, "teacher.json")
+    config = run.config()
+    fingerprint = hashlib.sha256(describe_config(config.model.teacher).encode()).hexdigest()
+    result = _read_json(path)
+    if result is None or result["config"] != fingerprint:
+        with contextlib.redirect_stdout(None):
+            result = {"config": fingerprint, "metrics": evaluate(config, role="teacher")}
+        write_json(path, result)
+    return result["metrics"]
+
+
+def _train_all(pending, total, jobs):
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with tqdm(total=total, initial=total - len(pending), unit="run") as progress:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+            futures = {pool.submit(_train_run, run, threads): run for run in pending}
+            try:
+                for future in as_completed(futures):
+                    if message := future.result():
+                        raise UserError(f"{futures[future].name}: {message}")
+                    progress.set_postfix_str(futures[future].name)
+                    progress.update()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def _train_run(run, threads):
+    """Trains in a process of its own; returns what is wrong if a user can mend it."""
+    torch.set_num_threads(threads)
+    config = run.config()
+    folder = config.train.output_dir
+    os.makedirs(folder, exist_ok=True)
+    for name in ("detectron2", "fvcore", "cankd"):
+        setup_logger(folder, name=name, configure_stdout=False)
+    with open(os.path.join(folder, "console.txt"), "a") as console:
+        with contextlib.redirect_stdout(console), contextlib.redirect_stderr(console):
+            LazyConfig.save(config, os.path.join(folder, "config.yaml"))
+            try:
+                metrics = train(config, resume=True)
+            except UserError as error:
+                return str(error)
+    times = list(read_curves(folder)["time"].values())
+    result = {"method": run.method.title, "seed": run.seed, "config": _fingerprint(config), "metrics": metrics}
+    write_json(run.result_file, {**result, "seconds": statistics.median(times), "memory": _peak_memory()})
+    return None
+
+
+def _peak_memory():
+    """Returns the largest memory of this process, in MiB: the GPU's, or the machine's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _points(results, teacher):
+    task = next(task for task in METRICS if task in teacher)
+    metric = next(name for name in METRICS[task] if name in teacher[task])
+    values = {
+        title: {seed: result["metrics"][task][metric] for seed, result in by_seed.items()}
+        for title, by_seed in results.items()
+    }
+    return values, metric, teacher[task][metric]

@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Compares distillation methods on your own pair of models and data, over seeds: table, picture and verdict.
+
+Each method trains with each seed, from the same initial weights and on the same batches as the student alone. A method
+is a name, several names with "+" between them, or a name with "_inherit" behind it (†); TITLE=METHOD:key=value,key=value
+changes options. If it is interrupted, the same command continues; runs that are done are not repeated.
+
+Examples:
+    tools/compare_methods.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py \\
+        --methods cankd pkd cwd fgd --seeds 0 1 2
+    tools/compare_methods.py --config-file C --methods cankd cankd+kd strong=fgd:model.head.weight=10 --seeds 0 1 \\
+        --jobs 2 train.max_iter=2000
+"""
+
+import argparse
+import shlex
+import sys
+
+import cankd.utils.quiet  # noqa: F401
+from cankd.engine import METHODS
+from cankd.reporting import compare_methods, parse_method
+from cankd.utils import report_mistakes
+
+
+@report_mistakes("The same command continues.")
+def main(args):
+    overrides = list(args.opts)
+    if args.iterations:
+        overrides.append(f"train.max_iter={args.iterations}")
+    text = compare_methods(
+        args.config_file,
+        [parse_method(method) for method in args.methods],
+        args.seeds,
+        args.output,
+        overrides=overrides,
+        runs_dir=args.runs,
+        jobs=args.jobs,
+        command=shlex.join(["tools/compare_methods.py", *sys.argv[1:]]),
+    )
+    print(f"\n{text}\n{args.output}/methods.md, .json, .png")
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of a distillation")
+    help = f"alone (always there), {', '.join(METHODS)}, sums such as cankd+kd, and any of these with _inherit"
+    parser.add_argument("--methods", nargs="+", required=True, metavar="[TITLE=]METHOD", help=help)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--iterations", type=int, help="of each training, instead of the config's train.max_iter")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the cores (default: 1)")
+    parser.add_argument("--output", default="output/methods", metavar="DIR", help="default: output/methods")
+    parser.add_argument("--runs", metavar="DIR", help="where the trainings write (default: OUTPUT/runs)")
+    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
+    args = parser.parse_args(argv)
+    words = [*args.methods, *args.opts]  # options may follow --methods
+    args.opts = [word for word in words if "." in word.partition("=")[0] and "=" in word and ":" not in word]
+    args.methods = [word for word in words if word not in args.opts]
+    return args
+
+
+if __name__ == "__main__":
+    main(parse_arguments())
