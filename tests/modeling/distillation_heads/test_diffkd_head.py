@@ -40,8 +40,12 @@ def reference_case(name, dtype):
 
 
 @pytest.mark.parametrize("name", ["diffkd", "diffkd_logits"])
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-9), (torch.float32, 1e-4)], ids=["float64", "float32"])
-def test_equals_the_reference(name, dtype, tolerance, monkeypatch):
+@pytest.mark.parametrize(
+    "dtype, tolerance, rounding",
+    [(torch.float64, 1e-9, 1e-12), (torch.float32, 1e-4, 5e-6)],
+    ids=["float64", "float32"],
+)
+def test_equals_the_reference(name, dtype, tolerance, rounding, monkeypatch):
     """The published implementation's values."""
     data, head, parameters = reference_case(name, dtype)
     draws = iter([data["noise_adapter_draw"], data["noise_training_draw"]])
@@ -63,9 +67,8 @@ def test_equals_the_reference(name, dtype, tolerance, monkeypatch):
     expected = {k: data[f"grad.{k}"] for k in parameters} | {"student": data["grad_student"]}
     largest = max(value.abs().max().item() for value in expected.values())
     for key, value in expected.items():
-        # A batch norm cancels the bias before it: rounding is all there is, compared absolutely.
-        scale = value.abs().max().item()
-        bound = tolerance * scale if scale > 1e-9 else max(1e-9, 1e-5 * largest * (dtype == torch.float32))
+        # What a batch norm cancels, or a saturated softmax all but cancels, is the rounding of larger gradients.
+        bound = max(tolerance * value.abs().max().item(), rounding * largest)
         torch.testing.assert_close(found[key].double(), value, rtol=0, atol=bound, msg=lambda m: f"{key}: {m}")
 
 
