@@ -150,7 +150,7 @@ def test_weights_of_the_terms():
 
     weights = {"distance": 2.0, "diffusion": 3.0, "autoencoder": 0.5}
     plain = losses()
-    for name, loss in losses(weight=10.0, **{f"{k}_weight": v for k, v in weights.items()}).items():
+    for name, loss in losses(weight=10.0, **{f"weight_{k}": v for k, v in weights.items()}).items():
         torch.testing.assert_close(loss, 10 * weights[name.split("_")[2]] * plain[name])
 
 
@@ -207,7 +207,8 @@ def test_trains_beside_a_classifier():
         ({"latent_channels": 8, "logits": True}, "logits have no autoencoder: set latent_channels=None"),
         ({"steps": 0}, "steps is 0; denoising takes 1 to 500 steps"),
         ({"steps": 501}, "steps is 501"),
-        ({"distance_weight": -1.0}, "weights of DiffKD's losses are {'distance': -1.0.*each has to be 0 or more"),
+        ({"weight_diffusion": float("nan")}, "'diffusion': nan.*each has to be 0 or more"),
+        ({"weight_distance": -1.0}, "weights of DiffKD's losses are {'distance': -1.0.*each has to be 0 or more"),
     ],
 )
 def test_refuses_arguments(arguments, message):

@@ -12,7 +12,7 @@ from tests.tiny import batch
 
 LEVELS = ("backbone.blocks.0", "backbone.blocks.1", "backbone.norm")
 PUBLISHED_NAMES = {f"adapters.{level.replace('.', '/')}": f"shallow_adapter_{i}" for i, level in enumerate(LEVELS[:2])}
-PUBLISHED_NAMES |= {f"adapters.{LEVELS[2].replace('.', '/')}": "deep_adapter", "token_generator": "generator"}
+PUBLISHED_NAMES |= {f"adapters.{LEVELS[2].replace('.', '/')}": "deep_adapter", "masked_generator": "generator"}
 
 
 def published_parameters(head):
@@ -39,8 +39,8 @@ def test_equals_the_reference(name, dtype, tolerance, monkeypatch):
         levels=LEVELS,
         in_channels=data["teacher_deep"].shape[2],
         student_channels=data["student_deep"].shape[2],
-        shallow_weight=data["weight_shallow"].item(),
-        deep_weight=data["weight_deep"].item(),
+        weight_shallow=data["weight_shallow"].item(),
+        weight_deep=data["weight_deep"].item(),
         masked_fraction=data["masked_fraction"].item(),
     ).to(dtype)
     monkeypatch.setattr(head, "draw_uniform", lambda like: data["uniform"])
@@ -69,12 +69,12 @@ def test_equals_the_reference(name, dtype, tolerance, monkeypatch):
 def test_starts_as_published():
     head = ViTKDHead(levels=LEVELS, in_channels=24, student_channels=16)
     assert not head.mask_token.any()
-    layers = [*head.adapters.values(), head.token_generator.conv1, head.token_generator.conv2]
+    layers = [*head.adapters.values(), head.masked_generator.conv1, head.masked_generator.conv2]
     assert len(layers) == 5
     for layer in layers:
         bound = layer.weight[0].numel() ** -0.5
         assert 0.9 * bound < layer.weight.abs().max() <= bound and 0 < layer.bias.abs().max() <= bound
-    assert (head.weight, head.shallow_weight, head.deep_weight, head.masked_fraction) == (1.0, 3e-5, 3e-6, 0.5)
+    assert (head.weight, head.weight_shallow, head.weight_deep, head.masked_fraction) == (1.0, 3e-5, 3e-6, 0.5)
 
 
 def test_masks_a_share_of_each_images_tokens():
@@ -89,7 +89,7 @@ def test_masks_a_share_of_each_images_tokens():
 
 
 def test_one_level_alone_is_deep():
-    head = ViTKDHead(levels=["norm"], in_channels=3, weight=2.0, deep_weight=0.5, masked_fraction=0.25)
+    head = ViTKDHead(levels=["norm"], in_channels=3, weight=2.0, weight_deep=0.5, masked_fraction=0.25)
     for parameter in head.parameters():
         nn.init.zeros_(parameter)
     teacher = torch.ones(2, 3, 4, 4)
@@ -127,8 +127,8 @@ def test_trains_beside_a_vit():
     [
         ({"masked_fraction": 0.0}, "masked_fraction is 0.0; it has to be between 0 and 1"),
         ({"masked_fraction": 1.0}, "masked_fraction is 1.0"),
-        ({"shallow_weight": -1.0}, "shallow_weight=-1.0 and deep_weight=.* have to be 0 or more"),
-        ({"deep_weight": -1.0}, "deep_weight=-1.0 have to be 0 or more"),
+        ({"weight_shallow": -1.0}, "weight_shallow=-1.0 and weight_deep=.* have to be 0 or more"),
+        ({"weight_deep": float("nan")}, "weight_deep=nan have to be 0 or more"),
     ],
 )
 def test_refuses_arguments(arguments, message):
@@ -139,7 +139,7 @@ def test_refuses_arguments(arguments, message):
 @pytest.mark.parametrize(
     "size, message",
     [
-        ((2, 4), "level 'norm' is no map of tokens, which ViTKD compares: use KDHead for logits"),
+        ((2, 4), "level 'norm' is no map of positions, which vitkd compares: use KDHead for it"),
         ((2, 4, 1, 1), "level 'norm' is 1×1, and masked_fraction=0.5 leaves no token: train on larger images"),
     ],
 )

@@ -50,9 +50,9 @@ class DiffKDHead(DistillationHead):
         latent_channels: int | None = None,
         logits: bool = False,
         steps: int = 5,
-        distance_weight: float = 1.0,
-        diffusion_weight: float = 1.0,
-        autoencoder_weight: float = 1.0,
+        weight_distance: float = 1.0,
+        weight_diffusion: float = 1.0,
+        weight_autoencoder: float = 1.0,
         **kwargs,
     ):
         """
@@ -60,7 +60,7 @@ class DiffKDHead(DistillationHead):
             latent_channels: of the autoencoder that narrows, or widens, the teacher's feature; None for no autoencoder.
             logits: whether the levels are logits ``(N, K)``, and not maps.
             steps: of denoising, see :class:`Denoiser`.
-            distance_weight, diffusion_weight, autoencoder_weight: factors of the three losses, at least 0.
+            weight_distance, weight_diffusion, weight_autoencoder: factors of the three losses, at least 0.
             kwargs: ``levels``, ``weight`` and others, see :class:`DistillationHead`.
 
         Raises:
@@ -75,10 +75,10 @@ class DiffKDHead(DistillationHead):
         self.latent_channels = latent_channels
         self.logits = logits
         self.steps = steps
-        self.term_weights = {"distance": distance_weight, "diffusion": diffusion_weight}
+        self.term_weights = {"distance": weight_distance, "diffusion": weight_diffusion}
         if latent_channels is not None:
-            self.term_weights["autoencoder"] = autoencoder_weight
-        if not min(self.term_weights.values()) >= 0:
+            self.term_weights["autoencoder"] = weight_autoencoder
+        if not all(weight >= 0 for weight in self.term_weights.values()):
             raise UserError(f"weights of DiffKD's losses are {self.term_weights}; each has to be 0 or more")
         self.terms = tuple(self.term_weights)
         for part in ("student_adapter", "encoder", "decoder", "noise_adapter", "denoiser", "projection"):
@@ -88,14 +88,16 @@ class DiffKDHead(DistillationHead):
         """See :meth:`DistillationHead.connect`."""
         super().connect(pairs)
         for pair in pairs:
-            if pair.student not in self.levels:
-                continue
-            built_for = self.student_adapter[pair.student].in_channels
-            if built_for != pair.student_channels:
-                raise UserError(
-                    f"the head was built for {built_for} channels of the student's level {pair.student!r}, which has "
-                    f"{pair.student_channels}: leave head.in_channels out, or set head.student_channels to that"
-                )
+            if pair.student in self.levels:
+                self._check_adapter(pair)
+
+    def _check_adapter(self, pair):
+        channels = self.student_adapter[pair.student].in_channels
+        if channels != pair.student_channels:
+            raise UserError(
+                f"the head was built for {channels} channels of the student's level {pair.student!r}, which has "
+                f"{pair.student_channels}: leave head.in_channels out, or set head.student_channels to that"
+            )
 
     def build_level(self, pair: LevelPair) -> None:
         """See :meth:`DistillationHead.build_level`."""
@@ -109,7 +111,7 @@ class DiffKDHead(DistillationHead):
         self.projection[level] = _conv_norm(channels, channels)
 
     def compare(self, level: str, student: Tensor, teacher: Tensor, context: StepContext | None) -> dict[str, Tensor]:
-        """See :meth:`DistillationHead.compare`."""
+        """See :meth:`DistillationHead.compare`; the terms are weighted by their own weights."""
         self._check(level, student)
         if self.logits:
             student, teacher = student[:, :, None, None], teacher[:, :, None, None]
@@ -140,14 +142,13 @@ class DiffKDHead(DistillationHead):
         noise, timesteps = self.draw_noise(teacher), self.draw_timesteps(teacher)
         return F.mse_loss(denoiser(denoiser.add_noise(teacher, noise, timesteps), timesteps), noise)
 
-    def draw_noise(self, like: Tensor) -> Tensor:
+    def draw_noise(self, x: Tensor) -> Tensor:
         """Draws standard normal noise of a feature's shape."""
-        return torch.empty_like(like).normal_(generator=self.generator(like.device))
+        return torch.empty_like(x).normal_(generator=self.generator(x.device))
 
-    def draw_timesteps(self, like: Tensor) -> Tensor:
+    def draw_timesteps(self, x: Tensor) -> Tensor:
         """Draws a timestep for each image of a feature ``(N, C, H, W)``: integers, ``(N,)``."""
-        device = like.device
-        return torch.randint(NUM_TIMESTEPS, (len(like),), generator=self.generator(device), device=device)
+        return torch.randint(NUM_TIMESTEPS, (len(x),), generator=self.generator(x.device), device=x.device)
 
     def _check(self, level, student):
         if student.ndim != (2 if self.logits else 4):

@@ -1,4 +1,3 @@
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -8,6 +7,7 @@ from cankd.utils import UserError
 from torch import Tensor, nn
 
 from .distillation_head import DistillationHead, StepContext
+from .masked_generator import MaskedGenerator
 
 __all__ = ["ViTKDHead"]
 
@@ -18,33 +18,34 @@ class ViTKDHead(DistillationHead):
     The last of ``levels`` is the deep one, all others are shallow. Each has one loss, ``loss_vitkd_<level>``. With
     the student's tokens s, brought to the teacher's width where the two differ, and the teacher's t, N images:
 
-    - shallow: ``shallow_weight / N * sum((s - t)^2)``.
-    - deep: a share λ of the tokens, m = 1, gives way to one learned token. Two 3×3 convolutions generate all tokens
-      from that, ``y``, and the replaced ones are compared: ``deep_weight / (λ N) * sum(m (y - t)^2)``.
+    - shallow: ``weight_shallow / N * sum((s - t)^2)``.
+    - deep: a share λ of the tokens, m = 1, gives way to one learned token. A :class:`MaskedGenerator` makes all tokens,
+      y, from that, and the replaced ones are compared: ``weight_deep / (λ N) * sum(m (y - t)^2)``.
 
     Published for classification, with the same weights for DeiT-T ← DeiT III-S, DeiT-S ← III-B and DeiT-B ← III-L:
     the patch tokens behind the first two blocks, and those behind the last block and its norm. With a ViT of timm's
     under ``backbone`` these are ``levels=["backbone.blocks.0", "backbone.blocks.1", "backbone.norm"]``. Tokens come as
-    maps of their grid, which may be any rectangle; published are squares. The logit loss NKD, which raises the
-    published results further, is no part of it.
+    maps of their grid, which may be any rectangle; published are squares. The published code leaves the teacher in
+    training mode; here it is in evaluation mode. The logit loss NKD of the best published results is no part of this.
     """
 
     name = "vitkd"
+    needs_maps = True
 
     def __init__(
         self,
         *,
         levels: Sequence[str],
-        shallow_weight: float = 3e-5,
-        deep_weight: float = 3e-6,
+        weight_shallow: float = 3e-5,
+        weight_deep: float = 3e-6,
         masked_fraction: float = 0.5,
         **kwargs,
     ):
         """
         Args:
             levels: the student's names of the levels, the deep one last.
-            shallow_weight: the paper's α, at least 0.
-            deep_weight: the paper's β, at least 0.
+            weight_shallow: the paper's α, at least 0.
+            weight_deep: the paper's β, at least 0.
             masked_fraction: the paper's λ, between 0 and 1: share of the deep tokens that are replaced.
             kwargs: ``weight``, ``in_channels`` and others, see :class:`DistillationHead`.
 
@@ -52,12 +53,12 @@ class ViTKDHead(DistillationHead):
             UserError: if an argument is impossible.
         """
         super().__init__(levels=levels, **kwargs)
-        if not min(shallow_weight, deep_weight) >= 0:
-            raise UserError(f"shallow_weight={shallow_weight} and deep_weight={deep_weight} have to be 0 or more")
+        if not (weight_shallow >= 0 and weight_deep >= 0):
+            raise UserError(f"weight_shallow={weight_shallow} and weight_deep={weight_deep} have to be 0 or more")
         if not 0 < masked_fraction < 1:
             raise UserError(f"masked_fraction is {masked_fraction}; it has to be between 0 and 1, both excluded")
-        self.shallow_weight = shallow_weight
-        self.deep_weight = deep_weight
+        self.weight_shallow = weight_shallow
+        self.weight_deep = weight_deep
         self.masked_fraction = masked_fraction
 
     def build_level(self, pair: LevelPair) -> None:
@@ -65,42 +66,33 @@ class ViTKDHead(DistillationHead):
         if pair.student == self.levels[-1]:
             channels = pair.teacher_channels
             self.mask_token = nn.Parameter(torch.zeros(1, channels, 1, 1))
-            self.token_generator = nn.Sequential(
-                OrderedDict(
-                    conv1=nn.Conv2d(channels, channels, 3, padding=1),
-                    relu=nn.ReLU(inplace=True),
-                    conv2=nn.Conv2d(channels, channels, 3, padding=1),
-                )
-            )
+            self.masked_generator = MaskedGenerator(channels)
 
     def compare(self, level: str, student: Tensor, teacher: Tensor, context: StepContext | None) -> Tensor:
         """See :meth:`DistillationHead.compare`."""
-        if student.ndim != 4:
-            raise UserError(f"level {level!r} is no map of tokens, which ViTKD compares: use KDHead for logits")
         if level == self.levels[-1]:
-            return self.deep_weight * self._generation_loss(level, student, teacher)
-        return self.shallow_weight * F.mse_loss(student, teacher, reduction="sum") / len(student)
+            return self.weight_deep * self._generation_loss(level, student, teacher)
+        return self.weight_shallow * F.mse_loss(student, teacher, reduction="sum") / len(student)
 
     def _generation_loss(self, level, student, teacher):
         masked = self._draw_mask(level, student)
-        generated = self.token_generator(torch.where(masked, self.mask_token, student))
+        generated = self.masked_generator(torch.where(masked, self.mask_token, student))
         return (masked * (generated - teacher).square()).sum() / (self.masked_fraction * len(student))
 
-    def _draw_mask(self, level, like):
+    def _draw_mask(self, level, x):
         """Chooses the tokens to replace: True in ``(N, 1, H, W)``, as many in each image."""
-        height, width = like.shape[2:]
+        height, width = x.shape[2:]
         kept = int(height * width * (1 - self.masked_fraction))
         if not kept:
             raise UserError(
                 f"level {level!r} is {height}×{width}, and masked_fraction={self.masked_fraction} leaves no token: "
                 "train on larger images, or set a smaller masked_fraction"
             )
-        smallest = self.draw_uniform(like).topk(kept, largest=False).indices  # (N, kept)
-        masked = smallest.new_ones(len(like), height * width, dtype=torch.bool).scatter_(1, smallest, False)
+        smallest = self.draw_uniform(x).topk(kept, largest=False).indices  # (N, kept)
+        masked = smallest.new_ones(len(x), height * width, dtype=torch.bool).scatter_(1, smallest, False)
         return masked.view(-1, 1, height, width)
 
-    def draw_uniform(self, like: Tensor) -> Tensor:
+    def draw_uniform(self, x: Tensor) -> Tensor:
         """Draws a number for each token of ``(N, C, H, W)``, ``(N, HW)``; those with the smallest are kept."""
-        count, _, height, width = like.shape
-        device = like.device
-        return torch.rand(count, height * width, generator=self.generator(device), device=device)
+        count, _, height, width = x.shape
+        return torch.rand(count, height * width, generator=self.generator(x.device), device=x.device)
