@@ -22,12 +22,13 @@ def published_name(name, logits):
 def reference_case(name, dtype):
     """Returns a case's values, its head with the published parameters, and its parameters by published name."""
     data = {k: torch.as_tensor(v) for k, v in np.load(reference(f"{name}.npz")).items()}
-    logits = "param.encoder.conv.weight" not in data
+    logits = "param.denoiser.block1.conv1.weight" not in data
+    encoder = data.get("param.encoder.conv.weight")
     head = DiffKDHead(
         levels=["p3"],
         in_channels=data["teacher"].shape[1],
         student_channels=data["student"].shape[1],
-        latent_channels=None if logits else len(data["param.encoder.conv.weight"]),
+        latent_channels=None if encoder is None else len(encoder),
         logits=logits,
         steps=data["steps"].item(),
     ).to(dtype)
