@@ -2,8 +2,8 @@
 """Compares distillation methods on your own pair of models and data, over seeds: table, picture and verdict.
 
 Each method trains with each seed, from the same initial weights and on the same batches as the student alone. A method
-is a name, several names with "+" between them, or a name with "_inherit" behind it (†); TITLE=METHOD:key=value,key=value
-changes options. If it is interrupted, the same command continues; runs that are done are not repeated.
+is a name, several names with "+" between them, or a name with "_inherit" behind it (†). Options of one method change by
+TITLE=METHOD:key=value,key=value. If it is interrupted, the same command continues; what is done is not repeated.
 
 Examples:
     tools/compare_methods.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py \\

@@ -91,6 +91,7 @@ def test_logits_of_a_classifier_and_of_semantic_fpn():
         teacher=Teacher(model=ToyDetector(8), weights=None),
         head=LogitsHead(levels=["classifier"]),
     ).train()
+    assert model.pairs[0].adapter == "none"
     with EventStorage():
         assert model(batch())["loss_mse_classifier"] > 0
 

@@ -69,6 +69,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
             )
         },
     ),
+    "diffkd": (heads.DiffKDHead, {}, {}),
     "kd": (heads.KDHead, dict(sigmoid=True, weight=1.0), {SemanticSegmentor: dict(sigmoid=False, weight=10.0)}),
     "cwd_logits": (heads.CWDHead, dict(weight=3.0, temperature=4.0), {}),
 }
@@ -133,6 +134,6 @@ def _logit_levels(student, architecture, method):
     if issubclass(architecture, SemanticSegmentor):
         return ["sem_seg_head.predictor"]
     raise UserError(
-        f"{method} compares class logits at places that student and teacher share, and {architecture.__name__} has none "
-        "that are known here: RetinaNet, FCOS and segmentors have"
+        f"{method} compares class logits at places that student and teacher share, and none are known of "
+        f"{architecture.__name__}: RetinaNet, FCOS and segmentors have some"
     )

@@ -4,6 +4,7 @@ from .distillation_heads import (
     CanKDHead,
     CrossNonLocal,
     CWDHead,
+    DiffKDHead,
     DistillationHead,
     FGDHead,
     FKDHead,
@@ -12,6 +13,7 @@ from .distillation_heads import (
     PKDHead,
     StepContext,
     SumOfHeads,
+    ViTKDHead,
 )
 from .distiller import Distiller
 from .feature_source import FeatureSource, backbone_shapes

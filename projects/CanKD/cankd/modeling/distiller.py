@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -68,7 +69,7 @@ class Distiller(nn.Module):
         shapes = backbone_shapes(self.student) | self._source.output_shape()
         pairs = match_levels(self.head.levels, shapes, self.teacher.output_shape(), mapping)
         self.teacher.choose_levels([pair.teacher for pair in pairs])
-        return pairs
+        return [dataclasses.replace(pair, adapts_channels=self.head.adapts_channels) for pair in pairs]
 
     def forward(self, batched_inputs: Sequence[Mapping]) -> dict[str, Tensor] | list[dict]:
         """

@@ -16,7 +16,8 @@ __all__ = ["LevelPair", "describe_pairs", "match_levels", "pair_features"]
 class LevelPair:
     """A student's feature level and the teacher's that it learns from.
 
-    Strides are input pixels between two positions, None where a level has no positions, or none that are known.
+    Strides are input pixels between two positions, None where a level has no positions, or none that are known. Not
+    every method adapts the student's channels.
     """
 
     student: str
@@ -25,6 +26,7 @@ class LevelPair:
     teacher_stride: int | None
     student_channels: int
     teacher_channels: int
+    adapts_channels: bool = True
 
     @property
     def adapter(self) -> str:
@@ -32,7 +34,7 @@ class LevelPair:
         steps = []
         if self.student_stride != self.teacher_stride:
             steps.append("student resized")
-        if self.student_channels != self.teacher_channels:
+        if self.adapts_channels and self.student_channels != self.teacher_channels:
             steps.append("1×1 convolution")
         return ", ".join(steps) or "none"
 

@@ -90,8 +90,8 @@ def write_comparison(
         parts += [text, _table(results, values, teacher[task][metric], baseline, metric)]
         summary[task] = {"metric": metric, "values": values, "teacher": teacher[task][metric], "verdict": text}
     parts += [
-        "Gains are taken seed by seed, with the 95 % interval of their mean by Student's t. Time and memory are those of "
-        "a training step and of the process, against the student alone."
+        "Gains are taken seed by seed, with the 95 % interval of their mean by Student's t. Time is that of a training "
+        "step and memory that of the process, against the student alone."
     ]
     markdown = "\n\n".join(parts) + "\n"
     with replace_file(os.path.join(output_dir, "methods.md"), "w") as f:

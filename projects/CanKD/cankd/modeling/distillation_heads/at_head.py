@@ -20,6 +20,7 @@ class ATHead(DistillationHead):
     """
 
     name = "at"
+    needs_maps = True
     adapts_channels = False
 
     def __init__(self, *, weight: float = 1000.0, **kwargs):

@@ -3,7 +3,7 @@
 from cankd.utils import UserError
 from torch import Tensor
 
-__all__ = ["check_maps", "check_positions", "check_temperature"]
+__all__ = ["check_positions", "check_temperature"]
 
 
 def check_temperature(temperature: float) -> None:
@@ -16,24 +16,6 @@ def check_temperature(temperature: float) -> None:
         raise UserError(f"the temperature is {temperature}; it has to be more than 0 (model.head.temperature)")
 
 
-def check_maps(method: str, level: str, student: Tensor, teacher: Tensor) -> None:
-    """Refuses features without positions.
-
-    Args:
-        method: its name for the message.
-        level: the student's name.
-        student, teacher: should be ``(N, C, H, W)``.
-
-    Raises:
-        UserError: if one is no map.
-    """
-    if not student.ndim == teacher.ndim == 4:
-        raise UserError(
-            f"level {level!r} is {tuple(student.shape)} in the student and {tuple(teacher.shape)} in the teacher, but "
-            f"{method} compares maps (N, C, H, W): use KDHead for logits, or name a level in front of the pooling"
-        )
-
-
 def check_positions(method: str, level: str, student: Tensor, teacher: Tensor) -> None:
     """Refuses features that have no positions in common, or so few that nothing differs between them.
 
@@ -43,9 +25,8 @@ def check_positions(method: str, level: str, student: Tensor, teacher: Tensor) -
         student, teacher: should be ``(N, C, H, W)``, of one height and width; channels may differ.
 
     Raises:
-        UserError: if one is no map, their sizes differ, or they have one position alone.
+        UserError: if their sizes differ, or they have one position alone.
     """
-    check_maps(method, level, student, teacher)
     sizes = ["{}×{}".format(*feature.shape[2:]) for feature in (student, teacher)]
     if sizes[0] != sizes[1]:
         raise UserError(

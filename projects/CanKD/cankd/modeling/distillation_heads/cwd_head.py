@@ -29,6 +29,7 @@ class CWDHead(DistillationHead):
     """
 
     name = "cwd"
+    needs_maps = True
 
     def __init__(self, *, weight: float = 5.0, temperature: float = 1.0, **kwargs):
         """

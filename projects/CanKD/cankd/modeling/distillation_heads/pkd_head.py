@@ -3,7 +3,6 @@ import torch.nn.functional as F
 from cankd.utils import UserError
 from torch import Tensor
 
-from .checks import check_maps
 from .distillation_head import DistillationHead, StepContext
 
 __all__ = ["PKDHead"]
@@ -32,6 +31,7 @@ class PKDHead(DistillationHead):
     """
 
     name = "pkd"
+    needs_maps = True
 
     def __init__(self, *, weight: float = 6.0, resize_student: bool = True, **kwargs):
         """
@@ -54,7 +54,6 @@ class PKDHead(DistillationHead):
         Raises:
             UserError: if the two are no maps, or there is one value a channel alone.
         """
-        check_maps("PKD", level, student, teacher)
         if self.resize_student:
             student = _resize(student, teacher)
         else:

@@ -36,6 +36,11 @@ class SumOfHeads(DistillationHead):
                 head.name = f"{name}{number}"
             taken.add(head.name)
 
+    @property
+    def adapts_channels(self) -> bool:
+        """Whether one of the heads does."""
+        return any(head.adapts_channels for head in self.heads)
+
     def connect(self, pairs: Sequence[LevelPair]) -> None:
         """See :meth:`DistillationHead.connect`."""
         for head in self.heads:
