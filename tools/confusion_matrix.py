@@ -12,6 +12,7 @@ import argparse
 
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
+from cankd.evaluation import COUNTINGS
 from cankd.reporting import compare_confusion, load_models
 from cankd.utils import report_mistakes
 
@@ -23,6 +24,7 @@ def main(args):
         load_models(config, baseline=args.baseline),
         config.dataloader.test,
         args.output,
+        counting=args.counting,
         iou_threshold=args.iou,
         score_threshold=args.score,
         images=args.images,
@@ -34,6 +36,8 @@ def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
     parser.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
+    help = "what counts for an object: one detection at most, or every one that overlaps it, as in the paper's figures"
+    parser.add_argument("--counting", choices=COUNTINGS, default="one-to-one", help=help)
     parser.add_argument("--iou", type=float, default=0.5, help="lowest IoU of a match")
     parser.add_argument("--score", type=float, default=0.3, help="lowest score of a detection that counts")
     parser.add_argument("--images", type=int, help="how many of the test set, instead of all")

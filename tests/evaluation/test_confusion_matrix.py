@@ -1,8 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from cankd.evaluation import ConfusionMatrix, annotated_instances, match_greedily
 from detectron2.structures import Boxes, BoxMode, Instances
+
+from tests.references import reference
 
 
 def found(*rows):
@@ -20,8 +24,8 @@ def true(*rows):
     return annotated_instances([{"bbox": [x, 0, 10, 10], "category_id": c, **box} for x, c in rows], (100, 100))
 
 
-def counts(detections, objects, **thresholds):
-    matrix = ConfusionMatrix(["a", "b"], **thresholds)
+def counts(detections, objects, **rules):
+    matrix = ConfusionMatrix(["a", "b"], **rules)
     matrix.add(detections, objects)
     return matrix.counts.tolist()
 
@@ -57,6 +61,41 @@ def test_images_without_detections_or_objects():
     assert counts(found(), true()) == [[0] * 3] * 3
 
 
+def test_published_counts_every_overlap():
+    detections = found((0, 0.9, 0), (1, 0.8, 1), (2, 0.7, 1), (60, 0.6, 0))
+    # All of the first three overlap both objects; that at 30, of no detection's class nearby, is missed.
+    objects = true((0, 0), (1, 0), (30, 1))
+    assert counts(detections, objects, counting="published") == [[2, 4, 0], [0, 0, 1], [1, 0, 0]]
+    assert counts(detections, objects) == [[1, 1, 0], [0, 0, 1], [1, 1, 0]]
+
+
+def test_published_calls_an_object_missed_that_only_another_class_finds():
+    detections, objects = found((0, 0.9, 1)), true((0, 0))
+    assert counts(detections, objects, counting="published") == [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
+    assert counts(detections, objects) == [[0, 1, 0], [0, 0, 0], [0, 0, 0]]
+    assert counts(found(), objects, counting="published") == [[0, 0, 1], [0, 0, 0], [0, 0, 0]]
+    assert counts(detections, true(), counting="published") == [[0, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("crowds, key", [(True, "matrix"), (False, "matrix_without_crowds")])
+def test_published_counting_equals_the_reference(crowds, key):
+    case = json.loads(reference("confusion_matrix.json").read_text())
+    names = [str(i) for i in range(case["num_classes"])]
+    thresholds = {name: case[name] for name in ("iou_threshold", "score_threshold")}
+    matrix = ConfusionMatrix(names, counting="published", **thresholds)
+    for image in case["images"]:
+        detections = Instances((100, 100))
+        detections.pred_boxes = Boxes(torch.tensor(image["detections"]["boxes"]).reshape(-1, 4))
+        detections.scores = torch.tensor(image["detections"]["scores"])
+        detections.pred_classes = torch.tensor(image["detections"]["classes"], dtype=torch.long)
+        annotations = [
+            {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": category, "iscrowd": int(crowd)}
+            for box, category, crowd in zip(*(image["objects"][name] for name in ("boxes", "classes", "crowd")))
+        ]
+        matrix.add(detections, annotated_instances(annotations, (100, 100), crowds=crowds))
+    assert matrix.counts.tolist() == case[key]
+
+
 def test_percentages_are_of_rows():
     matrix = ConfusionMatrix(["a", "b"])
     matrix.counts[:] = [[3, 1, 0], [0, 0, 0], [0, 2, 0]]
@@ -72,16 +111,18 @@ def test_matches_by_class_leave_others_free():
 def test_crowds_do_not_count():
     annotations = [{"bbox": [0, 0, 5, 5], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0, "iscrowd": 1}]
     assert len(annotated_instances(annotations, (9, 9))) == 0
+    assert len(annotated_instances(annotations, (9, 9), crowds=True)) == 1
 
 
 @pytest.mark.parametrize(
-    "names, thresholds, message",
+    "names, rules, message",
     [
         ([], {}, "needs classes"),
         (["a"], {"iou_threshold": 0.0}, r"the thresholds are 0.0 \(IoU\) and 0.3"),
         (["a"], {"score_threshold": 1.1}, "both have to lie between 0 and 1"),
+        (["a"], {"counting": "all"}, "counting is 'all'; it has to be one of one-to-one, published"),
     ],
 )
-def test_impossible_settings_are_refused(names, thresholds, message):
+def test_impossible_settings_are_refused(names, rules, message):
     with pytest.raises(ValueError, match=message):
-        ConfusionMatrix(names, **thresholds)
+        ConfusionMatrix(names, **rules)

@@ -60,6 +60,10 @@ def test_confusion(run, tmp_path):
     objects = sum(teacher[:-1].sum(1))
     assert teacher.shape == (11, 11) and objects == torch.tensor(found["counts"]["student"])[:-1].sum()
     assert teacher[:-1, :-1].diagonal().sum() > objects / 2
+    run("confusion_matrix", "--score", "0.05", "--counting", "published")
+    published = json.loads((tmp_path / "out" / "confusion.json").read_text())
+    assert (found["counting"], published["counting"]) == ("one-to-one", "published")
+    assert torch.tensor(published["counts"]["teacher"])[:-1].sum() > objects
 
 
 def test_a_broken_image_of_the_test_set_is_named(run, tmp_path):

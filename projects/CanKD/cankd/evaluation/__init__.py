@@ -1,5 +1,5 @@
 from .coco_evaluation import FastCOCOEvaluator
-from .confusion_matrix import ConfusionMatrix
+from .confusion_matrix import COUNTINGS, ConfusionMatrix
 from .matching import annotated_instances, confident_instances, match_greedily
 from .metrics import METRICS, ROBUSTNESS_METRICS
 from .robustness import Grid, metric_of, severity_means, summarize_robustness

@@ -2,39 +2,56 @@ from collections.abc import Sequence
 
 import numpy as np
 from cankd.utils import UserError
-from detectron2.structures import Instances
+from detectron2.structures import Instances, pairwise_iou
 
 from .matching import confident_instances, match_greedily
 
-__all__ = ["ConfusionMatrix"]
+__all__ = ["COUNTINGS", "ConfusionMatrix"]
+
+COUNTINGS = ("one-to-one", "published")
 
 
 class ConfusionMatrix:
     """Counts which classes a detector takes for which (supplement, figures 1 and 2).
 
-    In each image, detections from a score threshold upwards are matched one to one with the ground truth, whatever
-    their classes: in the order of their scores, each takes the free object that it overlaps most, if the IoU reaches
-    the threshold. The last row counts detections that match nothing, the last column objects that are not found.
+    In each image, detections from a score threshold upwards are compared with the ground truth, whatever their
+    classes. The last row counts detections that match nothing, the last column objects that are missed.
+
+    - "one-to-one": in the order of their scores, each detection takes the free object that it overlaps most, if the
+      IoU reaches the threshold. An object that none takes is missed.
+    - "published", as in the figures: each detection counts for every object with which its IoU reaches the threshold.
+      An object that no detection of its own class reaches is missed, also if one of another class does.
     """
 
-    def __init__(self, class_names: Sequence[str], *, iou_threshold: float = 0.5, score_threshold: float = 0.3):
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        *,
+        counting: str = "one-to-one",
+        iou_threshold: float = 0.5,
+        score_threshold: float = 0.3,
+    ):
         """
         Args:
             class_names: in the order of the contiguous ids.
+            counting: one of ``COUNTINGS``, see above.
             iou_threshold: lowest IoU of a match, above 0.
             score_threshold: lowest score of a detection that counts.
 
         Raises:
-            UserError: if there is no class, or a threshold is not between 0 and 1.
+            UserError: if there is no class, the counting is unknown, or a threshold is not between 0 and 1.
         """
         if not class_names:
             raise UserError("a confusion matrix needs classes, and the data set names none")
+        if counting not in COUNTINGS:
+            raise UserError(f"counting is {counting!r}; it has to be one of {', '.join(COUNTINGS)}")
         if not 0 < iou_threshold <= 1 or not 0 <= score_threshold <= 1:
             raise UserError(
                 f"the thresholds are {iou_threshold} (IoU) and {score_threshold} (score); both have to lie between 0 "
                 "and 1, and that of the IoU above 0"
             )
         self.class_names = [*class_names, "background"]
+        self.counting = counting
         self.iou_threshold = iou_threshold
         self.score_threshold = score_threshold
         self.counts = np.zeros((len(self.class_names), len(self.class_names)), dtype=int)
@@ -47,14 +64,22 @@ class ConfusionMatrix:
             true: objects, with ``gt_boxes`` and ``gt_classes``.
         """
         found = confident_instances(found, self.score_threshold)
+        predicted, actual = found.pred_classes.numpy(), true.gt_classes.numpy()
         background = len(self.class_names) - 1
-        missed = set(range(len(true)))
-        matches = match_greedily(found, true, iou_threshold=self.iou_threshold)
-        for predicted, match in zip(found.pred_classes.tolist(), matches.tolist()):
-            missed.discard(match)
-            self.counts[background if match < 0 else int(true.gt_classes[match]), predicted] += 1
-        for i in missed:
-            self.counts[int(true.gt_classes[i]), background] += 1
+        matches, hits = self._match(found, true)
+        detections, objects = matches.nonzero()
+        np.add.at(self.counts, (actual[objects], predicted[detections]), 1)
+        np.add.at(self.counts, (background, predicted[~matches.any(1)]), 1)
+        np.add.at(self.counts, (actual[~hits.any(0)], background), 1)
+
+    def _match(self, found, true):
+        """Returns which detections count for which objects, and which keep them from being missed: (found, true)."""
+        if self.counting == "published":
+            matches = (pairwise_iou(found.pred_boxes, true.gt_boxes) >= self.iou_threshold).numpy()
+            return matches, matches & (found.pred_classes[:, None] == true.gt_classes).numpy()
+        matches = match_greedily(found, true, iou_threshold=self.iou_threshold).numpy()
+        matches = matches[:, None] == np.arange(len(true))
+        return matches, matches
 
     def percentages(self) -> np.ndarray:
         """Returns the counts as per cent of each row, ``(classes + 1, classes + 1)``; NaN in rows without counts."""

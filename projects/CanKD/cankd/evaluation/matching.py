@@ -41,14 +41,15 @@ def match_greedily(found: Instances, true: Instances, *, iou_threshold: float, b
     return matches
 
 
-def annotated_instances(annotations: Sequence[dict], image_size: tuple[int, int]) -> Instances:
-    """Returns the annotated objects of an image, without crowds.
+def annotated_instances(annotations: Sequence[dict], image_size: tuple[int, int], *, crowds: bool = False) -> Instances:
+    """Returns the annotated objects of an image.
 
     Args:
         annotations: in Detectron2's format.
         image_size: height and width of the image, in pixels.
+        crowds: whether crowds are among them.
     """
-    annotations = [a for a in annotations if not a.get("iscrowd", 0)]
+    annotations = [a for a in annotations if crowds or not a.get("iscrowd", 0)]
     boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
     true = Instances(image_size)
     true.gt_boxes = Boxes(torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float))

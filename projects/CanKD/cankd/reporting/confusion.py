@@ -21,6 +21,7 @@ def compare_confusion(
     loader: DictConfig,
     output_dir: str,
     *,
+    counting: str = "one-to-one",
     iou_threshold: float = 0.5,
     score_threshold: float = 0.3,
     images: int | None = None,
@@ -31,7 +32,8 @@ def compare_confusion(
         models: map from title to detector. The picture also has the difference of the first two.
         loader: ``dataloader.test`` of a config: its data set and ``batch_size`` are used.
         output_dir: gets confusion.png, .json and .csv.
-        iou_threshold, score_threshold: see :class:`cankd.evaluation.ConfusionMatrix`.
+        counting, iou_threshold, score_threshold: see :class:`cankd.evaluation.ConfusionMatrix`. "published" counts
+            crowds as objects, too.
         images: how many of the test set; all if not given.
 
     Returns:
@@ -46,8 +48,8 @@ def compare_confusion(
     make_output_dir(output_dir)
     records = load_records(loader.dataset)[:images]
     names = metadata_of(loader.dataset).get("thing_classes", [])
-    thresholds = dict(iou_threshold=iou_threshold, score_threshold=score_threshold)
-    matrices = {title: ConfusionMatrix(names, **thresholds) for title in models}
+    rules = dict(counting=counting, iou_threshold=iou_threshold, score_threshold=score_threshold)
+    matrices = {title: ConfusionMatrix(names, **rules) for title in models}
     if not any("annotations" in record for record in records):
         raise UserError("the test set has no annotations of objects: nothing can be confused")
     batch_size = loader.get("batch_size", 1)
@@ -60,7 +62,8 @@ def compare_confusion(
                     if "instances" not in output:
                         raise UserError(f"the {title} detects nothing: confusion matrices are for detectors")
                     found = output["instances"]
-                    true = annotated_instances(record.get("annotations", ()), found.image_size)
+                    annotations, crowds = record.get("annotations", ()), counting == "published"
+                    true = annotated_instances(annotations, found.image_size, crowds=crowds)
                     matrices[title].add(found, true)
                 progress.update(len(batch))
     _write(matrices, output_dir)
@@ -69,12 +72,14 @@ def compare_confusion(
 
 def _write(matrices, output_dir):
     path = os.path.join(output_dir, "confusion")
-    names = next(iter(matrices.values())).class_names
+    first = next(iter(matrices.values()))
+    names = first.class_names
     shares = {title: matrix.percentages() for title, matrix in matrices.items()}
     difference = tuple(matrices)[1::-1] if len(matrices) > 1 else None
     draw_confusion_matrices(f"{path}.png", shares, names, difference=difference)
     counts = {title: matrix.counts.tolist() for title, matrix in matrices.items()}
-    write_json(f"{path}.json", {"classes": names, "rows": "true", "columns": "predicted", "counts": counts})
+    about = {"classes": names, "counting": first.counting, "rows": "true", "columns": "predicted"}
+    write_json(f"{path}.json", {**about, "counts": counts})
     with replace_file(f"{path}.csv", "w") as f:
         writer = csv.writer(f)
         writer.writerow(["model", "true", "predicted", "count"])

@@ -1,0 +1,31 @@
+import pytest
+import torch
+from cankd.reporting import compare_confusion
+from detectron2.config import LazyCall as L
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.structures import Boxes, BoxMode, Instances
+from omegaconf import OmegaConf
+
+
+@pytest.fixture
+def loader(tmp_path):
+    """Of one image with an object and, elsewhere, a crowd."""
+    (tmp_path / "a.png").touch()
+    box = {"bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+    annotations = [{**box, "bbox": [0, 0, 9, 9]}, {**box, "bbox": [20, 20, 30, 30], "iscrowd": 1}]
+    record = {"file_name": str(tmp_path / "a.png"), "image_id": 0, "annotations": annotations}
+    DatasetCatalog.register("crowded", lambda: [record])
+    MetadataCatalog.get("crowded").thing_classes = ["thing"]
+    yield OmegaConf.create({"dataset": L(get_detection_dataset_dicts)(names="crowded")}, flags={"allow_objects": True})
+    DatasetCatalog.remove("crowded")
+    MetadataCatalog.remove("crowded")
+
+
+@pytest.mark.parametrize("counting, counts", [("one-to-one", [[1, 0], [1, 0]]), ("published", [[2, 0], [0, 0]])])
+def test_crowds_are_objects_where_published_counting_is_asked_for(loader, counting, counts, tmp_path):
+    found = Instances((40, 40), scores=torch.ones(2), pred_classes=torch.zeros(2, dtype=torch.long))
+    found.pred_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9], [20, 20, 30, 30]]))
+    matrices = compare_confusion(
+        {"model": lambda records: [{"instances": found}]}, loader, str(tmp_path / "out"), counting=counting
+    )
+    assert matrices["model"].counts.tolist() == counts
