@@ -53,7 +53,7 @@ def evaluate_on_corruptions(config, args):
     models = dict(args.models or [(args.model, config.train.init_checkpoint)])
     cells = choose_cells(args.corruptions or "benchmark", args.severities or SEVERITIES)
     output_dir = os.path.join(config.train.output_dir, "robustness")
-    grids = evaluate_robustness(config, models, cells, output_dir)
+    grids = evaluate_robustness(config, models, cells, output_dir, channel_order=args.channel_order or "RGB")
     if grids:
         command = shlex.join(["tools/lazyconfig_train_net.py", *sys.argv[1:]])
         print(compare_robustness(grids, output_dir, command=command))
@@ -88,14 +88,16 @@ def parse_arguments(argv=None):
     group.add_argument(
         "--severities", type=severities, help="0 (the clean image) to 5, separated by commas; all if not given"
     )
+    help = "of the images while they are corrupted; RGB if not given, BGR to compare with figures made in that way"
+    group.add_argument("--channel-order", choices=("RGB", "BGR"), help=help)
     help = "instead of --model: checkpoints of the student, and the word 'teacher' for the config's teacher"
     group.add_argument("--models", nargs="+", metavar="NAME=CHECKPOINT", help=help)
     args = parser.parse_args(argv)
     if args.coco_c and not args.eval_only:
         parser.error("--coco-c evaluates: add --eval-only")
-    for option in ("corruptions", "severities", "models"):
+    for option in ("corruptions", "severities", "channel_order", "models"):
         if getattr(args, option) and not args.coco_c:
-            parser.error(f"--{option} belongs to --coco-c")
+            parser.error(f"--{option.replace('_', '-')} belongs to --coco-c")
     try:
         args.models, overrides = split_models(args.models or ())
     except ValueError as error:

@@ -108,9 +108,9 @@ def test_without_the_library_it_says_what_to_install(monkeypatch, image):
         corrupt(image, Cell("fog", 1), 0)
 
 
-def dataset(name, image_format="BGR", augmentations=(), cells=(Cell("clean", 0), Cell("gaussian_noise", 3))):
+def dataset(name, image_format="BGR", augmentations=(), cells=(Cell("clean", 0), Cell("gaussian_noise", 3)), **options):
     mapper = DatasetMapper(is_train=False, augmentations=list(augmentations), image_format=image_format)
-    return CorruptedDataset(DatasetCatalog.get(name), mapper, list(cells))
+    return CorruptedDataset(DatasetCatalog.get(name), mapper, list(cells), **options)
 
 
 def test_items_are_the_records_cell_by_cell(tiny_scenes):
@@ -121,9 +121,22 @@ def test_items_are_the_records_cell_by_cell(tiny_scenes):
     assert np.array_equal(corrupt(clean.copy(), Cell("gaussian_noise", 3), records[1]["image_id"]), noisy)
 
 
-def test_channel_order_does_not_matter(tiny_scenes):
-    bgr, rgb = (dataset(tiny_scenes[1], order)[8]["image"] for order in ("BGR", "RGB"))
+@pytest.mark.parametrize("channel_order", ["RGB", "BGR"])
+def test_the_mappers_channel_order_does_not_matter(tiny_scenes, channel_order):
+    bgr, rgb = (dataset(tiny_scenes[1], order, channel_order=channel_order)[8]["image"] for order in ("BGR", "RGB"))
     assert bgr.flip(0).equal(rgb)
+
+
+def test_images_are_corrupted_in_the_channel_order_that_is_asked_for(tiny_scenes):
+    cells = [Cell("clean", 0), Cell("frost", 3)]
+    rgb, bgr = (dataset(tiny_scenes[1], cells=cells, channel_order=order) for order in ("RGB", "BGR"))
+    clean = rgb[1]["image"].permute(1, 2, 0).numpy()  # the mapper's order, BGR
+    expected = corrupt(clean.copy(), cells[1], rgb[1]["image_id"])
+    assert np.array_equal(bgr[7]["image"].permute(1, 2, 0).numpy(), expected)
+    assert not np.array_equal(rgb[7]["image"].permute(1, 2, 0).numpy(), expected)
+    assert bgr[1]["image"].equal(rgb[1]["image"])
+    with pytest.raises(ValueError, match="the channel order is 'GBR'; it has to be RGB or BGR"):
+        dataset(tiny_scenes[1], channel_order="GBR")
 
 
 def test_corrupts_before_it_augments(tiny_scenes):

@@ -41,9 +41,9 @@ def config(quick_config):
 def run(config, tmp_path):
     """Returns a function that evaluates on ``CELLS`` and writes to ``tmp_path / "robustness"``."""
 
-    def run(models=None, cells=CELLS):
+    def run(models=None, cells=CELLS, **options):
         models = models or {"student": config.train.init_checkpoint}
-        return evaluate_robustness(config, models, cells, str(tmp_path / "robustness"))
+        return evaluate_robustness(config, models, cells, str(tmp_path / "robustness"), **options)
 
     return run
 
@@ -186,6 +186,15 @@ def test_what_changes_the_images_changes_the_fingerprint(config, run, tmp_path):
     third = fingerprints()
     assert first["data"] != second["data"] == third["data"]
     assert first["model"] == second["model"] != third["model"]
+
+
+def test_the_channel_order_changes_results_and_fingerprint(run, tmp_path):
+    cells, found = [Cell("frost", 3)], {}
+    for order in ("RGB", "BGR"):
+        results = run(cells=cells, channel_order=order)["student"][cells[0]]["bbox"]["AP"]
+        kept = json.loads((tmp_path / "robustness" / "student" / "frost_3.json").read_text())
+        found[order] = results, kept["fingerprints"]["data"]
+    assert found["RGB"][0] != found["BGR"][0] and found["RGB"][1] != found["BGR"][1]
 
 
 def test_several_evaluators_make_one(config, run):

@@ -47,6 +47,11 @@ def test_evaluates_models_on_corrupted_images(run, load_tool, tmp_path, capsys):
     folder = tmp_path / "run" / "robustness"
     assert {path.name for path in folder.glob("*/*.json")} == {"clean.json", "fog_2.json"}
     printed = capsys.readouterr().out
+    fingerprint = json.loads((folder / "student" / "fog_2.json").read_text())["fingerprints"]["data"]
+    run(*grid, "--channel-order", "BGR", "--models", "teacher", "dataloader.test.batch_size=3")
+    assert json.loads((folder / "teacher" / "fog_2.json").read_text())["fingerprints"]["data"] != fingerprint
+    run(*grid, "--models", "teacher", "dataloader.test.batch_size=3")
+    assert json.loads((folder / "teacher" / "fog_2.json").read_text())["fingerprints"]["data"] == fingerprint
     assert "| student |" in printed and "| teacher |" in printed and "rPC needs the clean images" in printed
     (folder / "student" / "clean.json").unlink()
     tool = load_tool("tools/compare_robustness.py")
@@ -63,6 +68,7 @@ def test_evaluates_models_on_corrupted_images(run, load_tool, tmp_path, capsys):
         (["--coco-c"], "--coco-c evaluates: add --eval-only"),
         (["--eval-only", "--models", "teacher"], "--models belongs to --coco-c"),
         (["--eval-only", "--corruptions", "fog"], "--corruptions belongs to --coco-c"),
+        (["--eval-only", "--channel-order", "BGR"], "--channel-order belongs to --coco-c"),
         (["--eval-only", "--coco-c", "--models", "a=b.pth", "a=c.pth"], "two models have the same name"),
         (["--eval-only", "--coco-c", "--severities", "1-5"], "severities"),
         (["--eval-only", "--coco-c", "--models", "student"], "'student' is neither NAME=CHECKPOINT"),

@@ -76,7 +76,7 @@ def corrupt(image: np.ndarray, cell: Cell, image_id: Any) -> np.ndarray:
     """Corrupts an image. The same image id and cell give the same pixels, whatever was drawn before.
 
     Args:
-        image: RGB, uint8, ``(H, W, 3)``, at least 32 pixels high and wide.
+        image: uint8, ``(H, W, 3)``, at least 32 pixels high and wide. The library means RGB.
         cell: what to do; severity 0 returns the image itself.
         image_id: a number or a name.
 
@@ -136,17 +136,20 @@ def _import_library():
 class CorruptedDataset(Dataset):
     """A data set's mapped records, cell by cell: record ``i`` of cell ``c`` is item ``c × number of records + i``."""
 
-    def __init__(self, records: Sequence[dict], mapper: Callable, cells: Sequence[Cell]):
+    def __init__(self, records: Sequence[dict], mapper: Callable, cells: Sequence[Cell], *, channel_order: str = "RGB"):
         """
         Args:
             records: in Detectron2's format.
             mapper: a :class:`detectron2.data.DatasetMapper`, or what works alike: reads an image in its
                 ``image_format``, then applies its ``augmentations``. It stays as it is.
             cells: how each record is corrupted in turn, after it was read and before anything else.
+            channel_order: of the images while they are corrupted; "BGR" is for comparing with figures made in that way.
 
         Raises:
-            UserError: if the mapper is of another kind.
+            UserError: if the mapper is of another kind, or the channel order is unknown.
         """
+        if channel_order not in ("RGB", "BGR"):
+            raise UserError(f"the channel order is {channel_order!r}; it has to be RGB or BGR")
         image_format = getattr(mapper, "image_format", None)
         if not isinstance(getattr(mapper, "augmentations", None), T.AugmentationList) or image_format not in (
             "BGR",
@@ -158,7 +161,7 @@ class CorruptedDataset(Dataset):
             )
         self._records = records
         self._cells = cells
-        self._corruption = _Corruption(image_format)
+        self._corruption = _Corruption(reverse=orders_differ(image_format, channel_order))
         self._mapper = copy.copy(mapper)
         self._mapper.augmentations = T.AugmentationList([self._corruption, *mapper.augmentations.augs])
 
@@ -175,15 +178,14 @@ class CorruptedDataset(Dataset):
 class _Corruption(T.Augmentation):
     """Corrupts the image for the ``target``, a cell and an image id, that was set before."""
 
-    def __init__(self, image_format: str):
+    def __init__(self, *, reverse: bool):
         super().__init__()
-        self.image_format = image_format
+        self.step = -1 if reverse else 1
         self.target = None
 
     def __call__(self, aug_input: T.AugInput) -> T.Transform:
-        step = -1 if orders_differ(self.image_format, "RGB") else 1
-        rgb = np.ascontiguousarray(aug_input.image[..., ::step])
-        aug_input.image = np.ascontiguousarray(corrupt(rgb, *self.target)[..., ::step])
+        image = np.ascontiguousarray(aug_input.image[..., :: self.step])
+        aug_input.image = np.ascontiguousarray(corrupt(image, *self.target)[..., :: self.step])
         return T.NoOpTransform()
 
 

@@ -33,7 +33,12 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_robustness(
-    config: DictConfig, models: Mapping[str, str], cells: Sequence[Cell], output_dir: str
+    config: DictConfig,
+    models: Mapping[str, str],
+    cells: Sequence[Cell],
+    output_dir: str,
+    *,
+    channel_order: str = "RGB",
 ) -> dict[str, Grid]:
     """Evaluates models of one config on corrupted versions of its test set; each image is corrupted once for all.
 
@@ -46,6 +51,7 @@ def evaluate_robustness(
             config's teacher, with its own weights.
         cells: see :func:`cankd.data.corruptions.choose_cells`.
         output_dir: the results go to a folder of each model's name in it.
+        channel_order: see :class:`cankd.data.CorruptedDataset`.
 
     Returns:
         Map from name to results by cell; empty except on the main process.
@@ -57,7 +63,7 @@ def evaluate_robustness(
         raise UserError("the config has no dataloader.evaluator, so there is nothing to measure")
     library = compile_corruptions(cells)
     records = _load_records(config.dataloader.test)
-    data = f"{fingerprint_data(config.dataloader, records)} {library}"
+    data = f"{fingerprint_data(config.dataloader, records)} {library} {channel_order}"
     entries = {name: _prepare(config, name, path, data, output_dir) for name, path in models.items()}
     if comm.is_main_process():
         for name, entry in entries.items():
@@ -71,14 +77,16 @@ def evaluate_robustness(
     if len(pending) < len(cells):
         logger.info("%d of %d cells are done already.", len(cells) - len(pending), len(cells))
     if pending:
-        _run(config.dataloader, records, entries, pending)
+        _run(config.dataloader, records, entries, pending, channel_order)
     if not comm.is_main_process():
         return {}
     grids = {name: entry.store.load() for name, entry in entries.items()}
     return {name: {cell: grid[cell] for cell in cells} for name, grid in grids.items()}
 
 
-def corrupted_loader(loader: DictConfig, records: Sequence[dict], cells: Sequence[Cell]) -> DataLoader:
+def corrupted_loader(
+    loader: DictConfig, records: Sequence[dict], cells: Sequence[Cell], *, channel_order: str = "RGB"
+) -> DataLoader:
     """Returns a loader of this process's share of the images, cell by cell.
 
     No batch holds images of two cells, and every cell has as many batches.
@@ -87,15 +95,16 @@ def corrupted_loader(loader: DictConfig, records: Sequence[dict], cells: Sequenc
         loader: ``dataloader.test`` of a config: its mapper, ``batch_size`` and ``num_workers`` are used.
         records: in Detectron2's format.
         cells: how each image is corrupted in turn.
+        channel_order: see :class:`cankd.data.CorruptedDataset`.
 
     Raises:
-        UserError: if the mapper is of a kind that cannot be made to corrupt.
+        UserError: if the mapper is of a kind that cannot be made to corrupt, or the channel order is unknown.
     """
     share = list(InferenceSampler(len(records)))
     batch_size = loader.get("batch_size", 1)
     batches = [share[i : i + batch_size] for i in range(0, len(share), batch_size)]
     return DataLoader(
-        CorruptedDataset(records, instantiate(loader.mapper), cells),
+        CorruptedDataset(records, instantiate(loader.mapper), cells, channel_order=channel_order),
         batch_sampler=[[c * len(records) + i for i in batch] for c in range(len(cells)) for batch in batches],
         num_workers=loader.get("num_workers", 0),
         collate_fn=list,
@@ -146,9 +155,9 @@ def _size(record):
         return image.size
 
 
-def _run(data, records, entries, pending):
+def _run(data, records, entries, pending, channel_order):
     """Fills the pending cells, a map from cell to the names of the models that lack it."""
-    loader = corrupted_loader(data.test, records, list(pending))
+    loader = corrupted_loader(data.test, records, list(pending), channel_order=channel_order)
     batches_per_cell = len(loader) // len(pending)
     images = sum(len(batch) for batch in loader.batch_sampler)
     with contextlib.ExitStack() as stack:
