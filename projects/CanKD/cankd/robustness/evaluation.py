@@ -122,12 +122,13 @@ def _prepare(config, name, checkpoint, data_fingerprint, output_dir):
         if not is_distillation(config):
             raise UserError("there is no teacher in this config: it describes a plain model")
         teacher = instantiate(config.model.teacher)
-        model, description = teacher_model(teacher, config.dataloader.test), config.model.teacher.model
+        fingerprint = fingerprint_model(teacher.model, config.model.teacher.model)
+        model = teacher_model(teacher, config.dataloader.test)
         input_format = teacher.input_format
     else:
-        description = config.model.get("student", config.model)
         model = load_student(config, checkpoint, name)
-    model_fingerprint = f"{fingerprint_model(model, description)} {input_format}"
+        fingerprint = fingerprint_model(model, config.model.get("student", config.model))
+    model_fingerprint = f"{fingerprint} {input_format}"
     store = CellStore(os.path.join(output_dir, name), data_fingerprint, model_fingerprint)
     return _Entry(model.to(config.train.device), store)
 
