@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from cankd.evaluation import FastCOCOEvaluator
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import Boxes, BoxMode, Instances
 
@@ -56,6 +58,34 @@ def test_no_predictions_give_nan(tiny_scenes):
     )
     evaluator.process([{"image_id": 0}], [{"instances": empty}])
     assert np.isnan(evaluator.evaluate()["bbox"]["AP"])
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("num_classes, message", [(3, r"class 3 was predicted, .* has 3 classes"), (4, None)])
+def test_classes_that_the_data_lack_are_refused(tmp_path, mapped, num_classes, message):
+    """Without a map of ids, the predicted class is the annotations' id, which here begins at 0."""
+    ids = [i + mapped for i in range(num_classes)]
+    annotations = [{"id": 1, "image_id": 0, "category_id": ids[0], "bbox": [0, 0, 9, 9], "area": 81, "iscrowd": 0}]
+    images, categories = [{"id": 0, "width": 20, "height": 20}], [{"id": i, "name": f"class {i}"} for i in ids]
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    metadata = MetadataCatalog.get("few_classes")
+    metadata.json_file = str(path)
+    if mapped:
+        metadata.thing_dataset_id_to_contiguous_id = {i: i - 1 for i in ids}
+    try:
+        evaluator = FastCOCOEvaluator("few_classes", ("bbox",))
+        evaluator.reset()
+        found = Instances((20, 20), scores=torch.ones(2), pred_classes=torch.tensor([0, 3]))
+        found.pred_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 9]]))
+        evaluator.process([{"image_id": 0}], [{"instances": found}])
+        if message:
+            with pytest.raises(ValueError, match=f"{message}, 0 to 2: evaluate a model that was trained for these"):
+                evaluator.evaluate()
+        else:
+            assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+    finally:
+        MetadataCatalog.remove("few_classes")
 
 
 def test_refuses_keypoints(tiny_scenes):

@@ -171,7 +171,7 @@ def _evaluate_teacher(data, model, records, num_images, report):
     try:
         with contextlib.redirect_stdout(None):
             results = evaluator.evaluate(**only)
-    except AssertionError as error:
+    except (UserError, AssertionError) as error:  # of our evaluator, of Detectron2's
         raise UserError(f"the teacher's predictions do not fit the data ({error}): {advice}") from error
     scores = {task: {k: v for k, v in metrics.items() if "-" not in k} for task, metrics in results.items()}
     for task, metrics in scores.items():

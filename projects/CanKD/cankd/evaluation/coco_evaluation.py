@@ -24,7 +24,8 @@ class FastCOCOEvaluator(COCOEvaluator):
             tasks: "bbox", "segm" or both; what the predictions hold if not given.
 
         Raises:
-            UserError: if another task is asked for.
+            UserError: if another task is asked for. :meth:`evaluate` raises it if a class was predicted that the data
+                set does not have.
         """
         if tasks is not None and not set(tasks) <= {"bbox", "segm"}:
             raise UserError(f"tasks is {tuple(tasks)}; FastCOCOEvaluator knows bbox and segm, COCOEvaluator more")
@@ -33,10 +34,7 @@ class FastCOCOEvaluator(COCOEvaluator):
     def _eval_predictions(self, predictions, img_ids=None):
         detections = list(itertools.chain(*[x["instances"] for x in predictions]))
         tasks = self._tasks or self._tasks_from_predictions(detections)
-        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id") or {}
-        dataset_ids = {contiguous: original for original, contiguous in mapping.items()}
-        for detection in detections:
-            detection["category_id"] = dataset_ids.get(detection["category_id"], detection["category_id"])
+        self._rename_classes(detections)
         if self._output_dir:
             with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as f:
                 json.dump(detections, f)
@@ -49,6 +47,19 @@ class FastCOCOEvaluator(COCOEvaluator):
             self._results[task] = self._derive_coco_results(
                 evaluation, task, class_names=self._metadata.get("thing_classes")
             )
+
+    def _rename_classes(self, detections):
+        """Gives detections the class ids of the annotations, which need not be contiguous."""
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id") or {i: i for i in self._coco_api.cats}
+        dataset_ids = {contiguous: original for original, contiguous in mapping.items()}
+        if unknown := sorted({detection["category_id"] for detection in detections} - dataset_ids.keys()):
+            raise UserError(
+                f"class {unknown[-1]} was predicted, but {self._metadata.name} has {len(dataset_ids)} classes, "
+                f"{min(dataset_ids)} to {max(dataset_ids)}: evaluate a model that was trained for these classes, or "
+                "take a data set that has the model's"
+            )
+        for detection in detections:
+            detection["category_id"] = dataset_ids[detection["category_id"]]
 
     def _evaluate(self, ground_truth, detections, task, img_ids):
         if task == "segm":  # with a box beside it, a detection's size would be the box's
