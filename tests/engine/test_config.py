@@ -2,6 +2,7 @@ import pytest
 from cankd import model_zoo
 from cankd.engine import load_config
 from cankd.modeling import Distiller
+from detectron2.config import LazyConfig
 
 CANKD = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18.py")
 
@@ -80,3 +81,44 @@ def test_another_batch_size_scales_rate_and_schedule(caplog):
     assert scaled.train.distillation.stop_iter == 1000  # what is asked for stays
     unscaled = load_config(path, [override, "train.reference_batch_size=0"])
     assert (unscaled.optimizer.lr, unscaled.train.max_iter) == (0.005, 703608)
+
+
+@pytest.fixture
+def file_of_16(tmp_path):
+    """A user's config of 16 images, on top of a recipe for 4."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from cankd import model_zoo\n"
+        "_config = model_zoo.get_config('COCO-Detection/retinanet_R50_from_R101.py')\n"
+        "model, train, dataloader, optimizer = _config.model, _config.train, _config.dataloader, _config.optimizer\n"
+        "dataloader.train.total_batch_size, optimizer.lr, train.max_iter = 16, 0.01, 20000\n"
+    )
+    return str(path)
+
+
+BATCH_OF_32 = "dataloader.train.total_batch_size=32"
+
+
+@pytest.mark.parametrize(
+    "overrides, lr, max_iter",
+    [
+        ([], 0.01, 20000),
+        (["model.head.weight=1"], 0.01, 20000),
+        (["train.reference_batch_size=4"], 0.01, 20000),
+        (["dataloader.train.total_batch_size=16"], 0.01, 20000),
+        ([BATCH_OF_32], 0.02, 10000),
+        ([f"+{BATCH_OF_32}"], 0.02, 10000),
+        (["train.max_iter=7", BATCH_OF_32], 0.02, 7),
+        ([BATCH_OF_32, "train.reference_batch_size=0"], 0.01, 20000),
+        ([BATCH_OF_32, "train.reference_batch_size=8"], 0.04, 5000),
+    ],
+)
+def test_only_a_batch_size_on_the_command_line_rescales_what_a_file_says(file_of_16, overrides, lr, max_iter):
+    config = load_config(file_of_16, overrides)
+    assert (config.optimizer.lr, config.train.max_iter) == (pytest.approx(lr), max_iter)
+
+
+def test_a_loaded_config_that_was_saved_loads_as_it_is(file_of_16, tmp_path):
+    scaled = load_config(file_of_16, [BATCH_OF_32])
+    LazyConfig.save(scaled, str(tmp_path / "saved.yaml"))
+    assert load_config(str(tmp_path / "saved.yaml")).optimizer.lr == scaled.optimizer.lr == pytest.approx(0.02)

@@ -143,7 +143,7 @@ def _describe_learning_rate(config, report):
     if batch_size and rate:
         others = sorted({batch_size // 2, batch_size * 2, batch_size * 4} - {0})
         rule = ", ".join(f"{rate * size / batch_size:g} for {size}" for size in others)
-        scaled = "a changed batch size rescales it" if config.train.reference_batch_size else "nothing rescales it"
+        scaled = "that on the command line rescales it" if config.train.reference_batch_size else "nothing rescales it"
         report(
             f"\nLearning rate {rate:g} for {batch_size} images an iteration, {config.train.max_iter} iterations; "
             f"by the linear rule {rule} ({scaled})"

@@ -14,7 +14,8 @@ __all__ = ["load_config", "scale_to_batch_size"]
 
 logger = logging.getLogger(__name__)
 
-_BATCH_SIZE_KEYS = ("dataloader.train.total_batch_size", "train.reference_batch_size")
+_BATCH_SIZE = "dataloader.train.total_batch_size"
+_REFERENCE = "train.reference_batch_size"
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -23,8 +24,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     Args:
         path: the ``.py`` or ``.yaml`` file. Options that its ``train`` lacks come from ``configs/common/train.py``, so
             that a plain Detectron2 config will do.
-        overrides: as on Detectron2's command line. A key has to exist or be an argument of a lazy call. If the batch
-            size is among them, it rescales what the others do not set, see :func:`scale_to_batch_size`.
+        overrides: as on Detectron2's command line. A key has to exist or be an argument of a lazy call. If
+            ``dataloader.train.total_batch_size`` is among them, it rescales what the others do not set, from the
+            file's own batch size, see :func:`scale_to_batch_size`. What the file says is never rescaled without it.
 
     Raises:
         UserError: if the file is absent or fails, lacks the parts of a training config, or a key is unknown.
@@ -43,13 +45,23 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
             "model, dataloader, optimizer, lr_multiplier and train, as Detectron2's have"
         )
     config.train = OmegaConf.merge(model_zoo.get_config("common/train.py").train, config.train)
-    for override in overrides:
-        _check_key(config, override.split("=")[0].lstrip("+"), override)
-    first = [override for override in overrides if override.split("=")[0] in _BATCH_SIZE_KEYS]
+    if config.train.reference_batch_size:  # the file may have inherited another, with other numbers
+        config.train.reference_batch_size = OmegaConf.select(config, _BATCH_SIZE) or config.train.reference_batch_size
+    _apply_overrides(config, overrides)
+    return config
+
+
+def _apply_overrides(config, overrides):
+    """Applies the batch size first, so that what it rescales gives way to the other overrides."""
+    keys = [override.split("=")[0].lstrip("+") for override in overrides]
+    for key, override in zip(keys, overrides):
+        _check_key(config, key, override)
+    first = [override for key, override in zip(keys, overrides) if key in (_BATCH_SIZE, _REFERENCE)]
     try:
         LazyConfig.apply_overrides(config, first)
-        scale_to_batch_size(config)
-        return LazyConfig.apply_overrides(config, [override for override in overrides if override not in first])
+        if _BATCH_SIZE in keys:
+            scale_to_batch_size(config)
+        LazyConfig.apply_overrides(config, [override for override in overrides if override not in first])
     except Exception as error:
         raise UserError(f"the overrides {list(overrides)} cannot be applied: {error}") from error
 
@@ -60,7 +72,8 @@ def scale_to_batch_size(config: DictConfig) -> None:
     The rate scales linearly (Goyal et al. 2018), all numbers of iterations inversely: the images seen stay as many.
 
     Args:
-        config: is changed in place; ``train.reference_batch_size`` is then the batch size.
+        config: is changed in place. What it says is meant for ``train.reference_batch_size``, which is then the batch
+            size; 0 leaves all as it is.
     """
     train, reference = config.train, config.train.reference_batch_size
     batch_size = config.dataloader.get("train", {}).get("total_batch_size", reference)
