@@ -8,8 +8,10 @@ CANKD = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18.py")
 
 
 def test_applies_overrides():
-    config = load_config(CANKD, ["train.max_iter=7", "model.head.weight=2.5", "model.student.test_nms_thresh=0.4"])
+    overrides = ["train.max_iter=7", "model.head.weight=2.5", "model.head.seed=3", "model.student.test_nms_thresh=0.4"]
+    config = load_config(CANKD, overrides)
     assert (config.train.max_iter, config.model.head.weight) == (7, 2.5)
+    assert config.model.head.seed == 3  # an argument of the base class
     assert config.model.student.test_nms_thresh == 0.4  # a new argument of a lazy call
 
 

@@ -112,12 +112,25 @@ def _check_key(config, key, override):
         raise UserError(f"the config has no {parent!r}, which the override {override!r} would change")
     known = [str(known) for known in node if known != "_target_"]
     if "_target_" in node:
-        target = locate(node._target_) if isinstance(node._target_, str) else node._target_
-        parameters = inspect.signature(target).parameters.values()
-        if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+        arguments = _arguments(locate(node._target_) if isinstance(node._target_, str) else node._target_)
+        if arguments is None:
             return
-        known += [parameter.name for parameter in parameters if parameter.name not in known]
+        known += [name for name in arguments if name not in known]
     if name not in [*known, "_target_"]:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise UserError(f"the config has no {key!r}; {parent or 'it'} has {', '.join(known)}{hint}")
+
+
+def _arguments(target):
+    """Returns the names of a callable's arguments, None if it takes any. What a class passes on is its base's."""
+    functions = [target]
+    if inspect.isclass(target):
+        functions = [base.__init__ for base in target.__mro__[:-1] if "__init__" in vars(base)]
+    names = []
+    for function in functions:
+        parameters = inspect.signature(function).parameters.values()
+        names += [parameter.name for parameter in parameters]
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+            return [name for name in names if name not in ("self", "args", "kwargs")]
+    return None
