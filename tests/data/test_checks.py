@@ -8,6 +8,7 @@ import torch
 from cankd.data.checks import check_classes, check_crops, check_masks
 from cankd.data.records import load_records
 from cankd.modeling.meta_arch import SemSegHead
+from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
@@ -86,6 +87,52 @@ def test_names_missing_images(coco_files):
     (coco_files[1] / "1.jpg").unlink()
     with pytest.raises(ValueError, match="names 1 files that do not exist, for 2 images; the first is .*images/1.jpg"):
         load()
+
+
+class Trouble(Exception):
+    """A user's own."""
+
+
+def fails_by_index():
+    return [][1]
+
+
+def fails_by_an_error_of_its_own():
+    raise Trouble("no images today")
+
+
+def fails_by_an_absent_file():
+    open("absent.csv")
+
+
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        (fails_by_index, r"mine cannot be used \(IndexError: list index out of range"),
+        (fails_by_an_error_of_its_own, r"mine cannot be used \(Trouble: no images today"),
+        (fails_by_an_absent_file, r"absent.csv is absent; the data set mine needs it \(FileNotFoundError"),
+    ],
+)
+def test_a_registered_function_that_fails_is_placed(function, message):
+    DatasetCatalog.register("mine", function)
+    line = function.__code__.co_firstlineno + 1
+    try:
+        with pytest.raises(ValueError, match=f"{message}; {__file__}, line {line}"):
+            load("mine")
+    finally:
+        DatasetCatalog.remove("mine")
+
+
+def test_a_users_error_stays_as_it_is():
+    def refuse():
+        raise UserError("buy a disk")
+
+    DatasetCatalog.register("mine", refuse)
+    try:
+        with pytest.raises(UserError, match="^buy a disk$"):
+            load("mine")
+    finally:
+        DatasetCatalog.remove("mine")
 
 
 @pytest.mark.parametrize("kind", DETECTORS)

@@ -1,3 +1,6 @@
+import sysconfig
+from collections import defaultdict
+
 import pytest
 from cankd import model_zoo
 from cankd.engine import load_config
@@ -41,9 +44,9 @@ def test_a_config_anywhere_reaches_ours(tmp_path):
     "contents, message",
     [
         (None, "there is no config file .*broken.py: give one by --config-file"),
-        ("model = dict(\n", "broken.py fails with SyntaxError"),
-        ("model = undefined\n", "broken.py fails with NameError: name 'undefined' is not defined"),
-        ("from .absent import model\n", "broken.py fails with ImportError: .*absent.py does not exist"),
+        ("\nmodel = dict(\n", "broken.py fails with SyntaxError: .*broken.py has .* '.' was never closed, line 2$"),
+        ("\nmodel = undefined\n", r"fails with NameError: name 'undefined' is not defined \(.*broken.py, line 2\)$"),
+        ("from .absent import model\n", r"with ImportError: .*absent.py does not exist.* \(.*broken.py, line 1\)$"),
         ("model = {}\n", "defines no dataloader and no train"),
     ],
 )
@@ -53,6 +56,36 @@ def test_refuses_files(tmp_path, contents, message):
         path.write_text(contents)
     with pytest.raises(ValueError, match=message):
         load_config(str(path))
+
+
+def test_a_failure_of_yaml_is_placed_by_yaml(tmp_path):
+    (tmp_path / "mine.yaml").write_text("\na: [")
+    with pytest.raises(
+        ValueError, match=r'mine.yaml fails with ParserError: (.*\n)*.* in ".*mine.yaml", line 2, column 5$'
+    ):
+        load_config(str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize(
+    "contents, message",
+    [
+        ("\n\nmodel = dict(a=1)['b']\n", r"mine.py fails with KeyError: 'b' \(.*base.py, line 3\)$"),
+        ("\n\nmodel = dict(\n", r"mine.py fails with SyntaxError: .*base.py has .* line 3$"),
+        ("from torch import nn\nnn.Conv2d(3, 4, 0, groups=2)\n", r"ValueError: in_channels .* \(.*base.py, line 2\)$"),
+    ],
+)
+def test_a_failure_in_a_file_that_a_config_imports_is_placed_there(tmp_path, contents, message):
+    (tmp_path / "base.py").write_text(contents)
+    (tmp_path / "mine.py").write_text("from .base import model\n")
+    with pytest.raises(ValueError, match=message):
+        load_config(str(tmp_path / "mine.py"))
+
+
+def test_the_place_is_the_users_wherever_detectron2_lies(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("\nfrom .absent import model\n")
+    monkeypatch.setattr(sysconfig, "get_paths", lambda: defaultdict(lambda: str(tmp_path / "nothing is installed")))
+    with pytest.raises(ValueError, match=r"absent.py does not exist.* \(.*mine.py, line 2\)$"):
+        load_config(str(tmp_path / "mine.py"))
 
 
 @pytest.mark.parametrize(

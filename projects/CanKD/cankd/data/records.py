@@ -5,7 +5,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
-from cankd.utils import UserError
+from cankd.utils import UserError, where
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
@@ -22,7 +22,8 @@ def load_records(dataset: DictConfig) -> Sequence:
             records or a data set.
 
     Raises:
-        UserError: if the data set is not registered, its annotations are absent or unreadable, or images are missing.
+        UserError: if the data set is not registered, its annotations are absent or unreadable, images are missing, or
+            the function that gives its records fails in any way.
     """
     names = dataset.get("names", ())
     names = [names] if isinstance(names, str) else list(names)
@@ -37,18 +38,24 @@ def load_records(dataset: DictConfig) -> Sequence:
     described = ", ".join(filter(None, files)) or ", ".join(names) or "the data set"
     try:
         records = instantiate(dataset)
-    except FileNotFoundError as error:
-        raise UserError(f"{error.filename or error} is absent; the data set {', '.join(names)} needs it") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{described} is not JSON, or is cut off: {error}") from error
-    except (AssertionError, KeyError, OSError, TypeError, ValueError) as error:
-        wanted = "It has to be in COCO format, with lists of images, annotations and categories, and annotated images"
-        raise UserError(
-            f"{described} cannot be used ({type(error).__name__}: {error}). {wanted if any(files) else ''}".strip()
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # the function that gives the records is the user's: anything can go wrong in it
+        raise UserError(_describe(error, names, described, is_coco=any(files))) from error
     if isinstance(records, list):
         _check_images(records, described)
     return records
+
+
+def _describe(error, names, described, *, is_coco):
+    """Returns what is wrong with a data set that cannot be read, with file and line."""
+    kind, place = type(error).__name__, where(error)
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"{error.filename} is absent; the data set {', '.join(names)} needs it ({kind}; {place})"
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+        return f"{described} is not JSON, or is cut off: {error} ({kind}; {place})"
+    wanted = " It has to be in COCO format, with lists of images, annotations and categories, and annotated images"
+    return f"{described} cannot be used ({kind}: {error}; {place}).{wanted if is_coco else ''}"
 
 
 def _check_images(records, described):

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 
 from cankd import model_zoo
-from cankd.utils import UserError
+from cankd.utils import UserError, where
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
@@ -36,8 +36,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     try:
         config = LazyConfig.load(path)
     except Exception as error:  # a config is code: anything can go wrong in it
-        cause = error.__cause__ or error
-        raise UserError(f"the config {path} fails with {type(cause).__name__}: {cause}") from error
+        raise UserError(f"the config {path} fails with {type(error).__name__}: {_describe(error, path)}") from error
     needed = {"model", "train", "dataloader"}
     if absent := needed - set(config):
         raise UserError(
@@ -49,6 +48,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         config.train.reference_batch_size = OmegaConf.select(config, _BATCH_SIZE) or config.train.reference_batch_size
     _apply_overrides(config, overrides)
     return config
+
+
+def _describe(error, path):
+    """Returns the message of a config's failure, with file and line; YAML's own messages have them."""
+    if isinstance(error.__cause__, SyntaxError):  # Detectron2's error names the file, Python's the line
+        return f"{error} {error.__cause__.msg}, line {error.__cause__.lineno}"
+    return f"{error} ({where(error)})" if path.endswith(".py") else str(error)
 
 
 def _apply_overrides(config, overrides):

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 
+import detectron2
 from detectron2.utils import comm
 
 __all__ = ["NonFiniteError", "UserError", "report_mistakes", "where"]
@@ -23,7 +24,7 @@ class NonFiniteError(UserError, FloatingPointError):
 
 
 def where(error: BaseException) -> str:
-    """Returns the file and line that an error came from: the innermost one that is not an installed package's.
+    """Returns the file and line that an error came from: the innermost one that is no package's, Detectron2's or ours.
 
     Args:
         error: as it was caught. A :class:`SyntaxError` names its own place.
@@ -32,14 +33,16 @@ def where(error: BaseException) -> str:
         return f"{error.filename}, line {error.lineno}"
     installed = tuple(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((*installed, _PACKAGE, "<"))]
+    own = [frame for frame in frames if not frame.filename.startswith((*installed, *_PACKAGES, "<"))]
     if not (own or frames):
         return "an unknown place"
     frame = (own or frames)[-1]
     return f"{frame.filename}, line {frame.lineno}"
 
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+# Both may lie elsewhere than installed packages do.
+_FOLDERS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.path.dirname(detectron2.__file__)
+_PACKAGES = tuple(folder + os.sep for folder in _FOLDERS)
 
 
 def report_mistakes(when_interrupted: str = "") -> Callable:
