@@ -5,12 +5,16 @@ import multiprocessing.util
 import os
 import signal
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cankd.data.checks import check_masks
 from cankd.engine import DistillationTrainer, launch, load_config, train
 from cankd.modeling import CanKDHead, Distiller, Teacher, match_levels
-from cankd.utils import report_mistakes
+from cankd.modeling.meta_arch import SemSegHead
+from cankd.utils import UserError, report_mistakes
 from detectron2.config import LazyConfig
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.layers import ShapeSpec
@@ -130,6 +134,32 @@ def kill_the_second_rank():
 def test_a_killed_process_is_mentioned():
     with pytest.raises(SystemExit, match="process 1 terminated with signal SIGKILL"):
         run_in_two_processes(kill_the_second_rank)
+
+
+def note_reads_and_verdicts(folder, data_sets):
+    reads, verdicts, imread = [], [], cv2.imread
+    cv2.imread = lambda path, *flags: reads.append(path) or imread(path, *flags)
+    head = SemSegHead(in_feature="res5", stride=8, context=nn.Identity(), context_channels=4, num_classes=3)
+    for records in data_sets:
+        try:
+            check_masks(records, head)
+            verdicts.append("usable")
+        except UserError as error:
+            verdicts.append(str(error))
+    (folder / f"{comm.get_rank()}.json").write_text(json.dumps([len(reads), verdicts]))
+
+
+def test_one_process_reads_the_masks_and_all_know_what_it_finds(tmp_path):
+    for label in (2, 3):
+        cv2.imwrite(str(tmp_path / f"{label}.png"), np.full((4, 6), label, np.uint8))
+    sound, wrong = ([{"file_name": "a.jpg", "sem_seg_file_name": f"{tmp_path}/{label}.png"}] for label in (2, 3))
+    run_in_two_processes(note_reads_and_verdicts, tmp_path, [sound, wrong, sound])
+    (reads, verdicts), (reads_of_second, verdicts_of_second) = (
+        json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)
+    )
+    assert (reads, reads_of_second) == (3, 0)
+    assert verdicts == verdicts_of_second and verdicts[0] == verdicts[2] == "usable"
+    assert "3.png has the labels [3]; the model knows 0 to 2" in verdicts[1]
 
 
 class CompareRanks(HookBase):

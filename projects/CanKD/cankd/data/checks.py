@@ -1,5 +1,6 @@
 """Checks that a data set and a model fit each other, before training starts."""
 
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -8,6 +9,7 @@ import detectron2.data.transforms as T
 import numpy as np
 from cankd.utils import UserError
 from detectron2.config import instantiate
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 from torch import nn
@@ -84,39 +86,49 @@ def _check_crop(record, scale, crop_size):
 def check_masks(records: Sequence, head: nn.Module) -> None:
     """Reads the semantic masks of a data set and makes sure that a segmentation head can be trained on them.
 
+    Of several processes the first alone reads; the others wait for what it finds.
+
     Args:
         records: in Detectron2's format, with "sem_seg_file_name".
         head: with ``predictor`` and ``ignore_value``.
 
     Raises:
-        UserError: if the label to ignore is a class; if a mask cannot be read, is of another size than its image, or
-            has a label that is neither a class nor ignored.
+        UserError: in every process, if the label to ignore is a class; if a mask cannot be read, is of another size
+            than its image, or has a label that is neither a class nor ignored.
     """
     num_classes, ignored = head.predictor.out_channels, head.ignore_value
     if 0 <= ignored < num_classes:
         raise UserError(f"ignore_value is {ignored}, which is one of the {num_classes} classes: use 255")
-    allowed = {*range(num_classes), ignored}
+    problem = _find_mask_problem(records, num_classes, ignored) if comm.is_main_process() else None
+    if problem := comm.all_gather(problem)[0]:
+        raise UserError(problem)
 
-    def find_problem(record):
-        path = record.get("sem_seg_file_name")
-        if path is None:
-            panoptic = "pan_seg_file_name" in record
-            return None if panoptic else f"{record['file_name']} has no semantic mask (sem_seg_file_name)"
-        mask = cv2.imread(PathManager.get_local_path(path), cv2.IMREAD_UNCHANGED)
-        if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
-            return f"{path} is not a PNG of one channel with 8 bits, or cannot be read"
-        size = record.get("height", mask.shape[0]), record.get("width", mask.shape[1])
-        if mask.shape != size:
-            return f"{path} is {mask.shape[0]}×{mask.shape[1]}, but its image is {size[0]}×{size[1]}"
-        if strange := set(np.bincount(mask.ravel()).nonzero()[0].tolist()) - allowed:
-            return (
-                f"{path} has the labels {sorted(strange)}; the model knows 0 to {num_classes - 1}, and {ignored} for "
-                "what is to be ignored"
-            )
 
+def _find_mask_problem(records, num_classes, ignored):
+    """Returns what is wrong with the first mask that cannot be used, None if all can."""
+    check = functools.partial(_describe_mask, num_classes=num_classes, ignored=ignored)
     with ThreadPoolExecutor() as pool:
-        problems = pool.map(find_problem, records)
+        problems = pool.map(check, records)
         for problem in tqdm(problems, "Checking masks", len(records), unit="mask", leave=False, disable=None):
             if problem:
                 pool.shutdown(cancel_futures=True)
-                raise UserError(problem)
+                return problem
+
+
+def _describe_mask(record, *, num_classes, ignored):
+    """Returns what is wrong with a record's mask, None if it can be used."""
+    path = record.get("sem_seg_file_name")
+    if path is None:
+        panoptic = "pan_seg_file_name" in record
+        return None if panoptic else f"{record['file_name']} has no semantic mask (sem_seg_file_name)"
+    mask = cv2.imread(PathManager.get_local_path(path), cv2.IMREAD_UNCHANGED)
+    if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+        return f"{path} is not a PNG of one channel with 8 bits, or cannot be read"
+    size = record.get("height", mask.shape[0]), record.get("width", mask.shape[1])
+    if mask.shape != size:
+        return f"{path} is {mask.shape[0]}×{mask.shape[1]}, but its image is {size[0]}×{size[1]}"
+    if strange := set(np.bincount(mask.ravel()).nonzero()[0].tolist()) - {*range(num_classes), ignored}:
+        return (
+            f"{path} has the labels {sorted(strange)}; the model knows 0 to {num_classes - 1}, and {ignored} for "
+            "what is to be ignored"
+        )
