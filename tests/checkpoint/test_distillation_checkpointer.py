@@ -1,14 +1,18 @@
+import builtins
 import json
 import math
+import os
 import pathlib
+import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from cankd import model_zoo
-from cankd.checkpoint import DistillationCheckpointer
+from cankd.checkpoint import DistillationCheckpointer, VerifyingCheckpointer, load_all_weights
 from cankd.engine import train
 from cankd.layers import DeformBottleneckBlock
 from cankd.modeling.backbone import MobileNetV2
@@ -163,6 +167,41 @@ def test_starts_from_torchvisions_backbones(tmp_path, wrapped):
     found, expected = model.eval().backbone.bottom_up(image), extractor(image)
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_used_of_a_pickle_is_what_was_read_safely(tmp_path, monkeypatch):
+    """Another file takes the place of the one that is read, as soon as it is open."""
+    path, other = tmp_path / "zoo.pkl", tmp_path / "other.pkl"
+    for file, value in ((path, 1), (other, 2)):
+        weights = {name: np.full(shape, value, np.float32) for name, shape in (("weight", (2, 2)), ("bias", (2,)))}
+        file.write_bytes(pickle.dumps({"model": weights, "__author__": "zoo"}))
+
+    def open_and_replace(file, *args, **kwargs):
+        opened = original(file, *args, **kwargs)
+        if file == str(path) and other.exists():
+            os.replace(other, path)
+        return opened
+
+    original = open
+    monkeypatch.setattr(builtins, "open", open_and_replace)
+    model = nn.Linear(2, 2)
+    load_all_weights(model, str(path), "model")
+    assert not other.exists() and (model.weight == 1).all() and (model.bias == 1).all()
+
+
+@pytest.mark.parametrize("is_detector", [True, False])
+def test_starts_from_caffe2s_pickles(tmp_path, is_detector):
+    model = detector("retinanet")
+    conv = model.backbone.bottom_up.stem.conv1
+    blobs = {"conv1_w": np.random.rand(*conv.weight.shape).astype(np.float32)}
+    blobs["conv1_w_momentum"] = np.zeros_like(blobs["conv1_w"])
+    contents = {"blobs": blobs, "cfg": "a: 1"} if is_detector else blobs
+    (tmp_path / "R.pkl").write_bytes(pickle.dumps(contents))
+    checkpointer = VerifyingCheckpointer(model)
+    checkpointer.load(str(tmp_path / "R.pkl"))
+    assert np.array_equal(conv.weight.detach(), blobs["conv1_w"])
+    assert checkpointer.report.loaded == ["backbone.bottom_up.stem.conv1.weight"]
+    assert checkpointer.report.unexpected == [] and checkpointer.matched_by_suffix
 
 
 def test_starts_from_openmmlabs_v1c_stem(tmp_path):

@@ -109,10 +109,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename):
         try:
-            if filename.endswith(".pkl"):
-                with open(filename, "rb") as f:
-                    _NumpyUnpickler(f, encoding="latin1").load()
-            loaded = super()._load_file(filename)
+            loaded = _read_pickle(filename) if filename.endswith(".pkl") else super()._load_file(filename)
             if "state_dict" in loaded["model"]:  # as OpenMMLab's
                 loaded["model"] = loaded["model"]["state_dict"]
         except Exception as error:  # a file from elsewhere can be wrong in any way
@@ -156,6 +153,17 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _log_incompatible_keys(self, incompatible):
         """Leaves the account to whoever reads the report."""
+
+
+def _read_pickle(filename):
+    """Reads a file of Detectron2's or Caffe2's model zoo as :class:`DetectionCheckpointer` does, but runs no code."""
+    with open(filename, "rb") as f:
+        contents = _NumpyUnpickler(f, encoding="latin1").load()
+    if "model" in contents and "__author__" in contents:
+        return contents
+    blobs = contents.get("blobs", contents)  # Caffe2's detectors have them, its ImageNet models are them
+    weights = {name: blob for name, blob in blobs.items() if not name.endswith("_momentum")}
+    return {"model": weights, "__author__": "Caffe2", "matching_heuristics": True}
 
 
 def _rename_from_torchvision(weights):
