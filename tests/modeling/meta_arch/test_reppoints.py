@@ -4,7 +4,7 @@ import pytest
 import torch
 from cankd.modeling.meta_arch import RepPointsHead
 from detectron2.layers import ShapeSpec
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
 from tests import tiny
@@ -15,8 +15,11 @@ def model():
     return tiny.detector("reppoints")
 
 
-def objects(boxes, classes, size=64):
-    instances = Instances((size, size))
+SIZE = (64, 64)
+
+
+def objects(boxes, classes, size=SIZE):
+    instances = Instances(size)
     instances.gt_boxes, instances.gt_classes = Boxes(torch.tensor(boxes).view(-1, 4)), torch.tensor(classes).long()
     return instances
 
@@ -31,7 +34,7 @@ def test_labels_of_both_stages(model):
     places = positions((16, 16), (26, 16), (29, 16), (60, 60))
     shifts = torch.tensor([[0.0, 0], [10, 0], [13, 0], [60, 60]]).repeat(1, 2)
     gt = objects([0.0, 0, 32, 32], [7])
-    init, refine, classes = model.label_positions(places, gt.gt_boxes.tensor + shifts, gt)
+    init, refine, classes = model.label_positions(places, gt.gt_boxes.tensor + shifts, gt, SIZE)
     assert classes.tolist() == [7, 7, -1, 10]
     assert init[:, 0].isnan().tolist() == [False, True, True, True]
     assert refine[:, 0].isnan().tolist() == [False, False, True, True]
@@ -41,14 +44,60 @@ def test_labels_of_both_stages(model):
 def test_an_object_that_no_box_fits_gets_its_best(model):
     gt = objects([0.0, 0, 32, 32], [3])
     boxes = torch.tensor([[0.0, 0, 16, 16], [40, 40, 60, 60]])  # IoU 1/4 and 0
-    classes = model.label_positions(positions((8, 8), (48, 48)), boxes, gt)[2]
+    classes = model.label_positions(positions((8, 8), (48, 48)), boxes, gt, SIZE)[2]
     assert classes.tolist() == [3, 10]
 
 
 def test_an_object_that_no_box_meets_gets_none(model):
     gt = objects([50.0, 50, 54, 54], [3])
     boxes = torch.tensor([[0.0, 0, 16, 16], [20, 20, 40, 40]])
-    assert model.label_positions(positions((8, 8), (32, 32)), boxes, gt)[2].tolist() == [10, 10]
+    assert model.label_positions(positions((8, 8), (32, 32)), boxes, gt, SIZE)[2].tolist() == [10, 10]
+
+
+def test_object_of_an_image_loses_no_match_to_a_larger_overlap(model):
+    """Both objects find their best box in the first; it is given to the second, which has no other."""
+    gt = objects([[0.0, 0, 32, 32], [0, 0, 8, 8]], [3, 4])
+    boxes = torch.tensor([[0.0, 0, 32, 16], [40, 40, 60, 60]])  # IoU 1/2 and 1/8
+    assert model.label_positions(positions((8, 8), (48, 48)), boxes, gt, SIZE)[2].tolist() == [4, 10]
+
+
+def test_padding_is_no_background(model):
+    """An image of 33×20 pixels is 64×32 when divisible by 32; what lies beyond is there for a larger image."""
+    gt = objects([[0.0, 0, 16, 16]], [3])
+    places = positions((8, 8), (24, 56), (32, 8), (8, 64))
+    init, refine, classes = model.label_positions(places, places, gt, (33, 20))
+    assert classes.tolist() == [3, 10, -1, -1]
+    assert init[2:].isnan().all() and refine[2:].isnan().all()
+    none = objects([], [])
+    assert model.label_positions(places, places, none, (33, 20))[2].tolist() == [10, 10, -1, -1]
+
+
+def test_image_without_positives_counts_as_one(model):
+    model.point_base_scale = 1
+    places = positions((0, 0), (8, 0))
+    gt = torch.full((2, 2, 4), torch.nan)
+    gt[0] = torch.tensor([0.0, 0, 8, 8])  # both positions of the first image regress; none of the second does
+    boxes = torch.tensor([[0.0, 0, 1, 1], [-1, 0, 0, 1]]).repeat(2, 1, 1)
+    boxes[0, 0, 2] += 2
+    with EventStorage():
+        losses = model.losses(places, torch.zeros(2, 2, 10), boxes, boxes, gt, gt, torch.tensor([[4, 4], [10, 10]]))
+    assert losses["loss_points_refine"].item() == pytest.approx((2 - 0.11 / 2) / (2 + 1))
+    assert losses["loss_cls"].item() == pytest.approx((0.25 * 2 + 0.75 * 38) * 0.25 * math.log(2) / (2 + 1))
+
+
+def test_boxes_suppress_each_other_after_clipping(model):
+    """Two boxes that differ beyond the border only are one detection; a box beyond it is none."""
+    sizes = (4, 2, 1)
+    scores = [torch.full((1, 10, side, side), -9.0) for side in sizes]
+    points = [torch.zeros(1, 18, side, side) for side in sizes]
+    # Boxes in strides of 8 from positions (0, 0), (8, 0) and (16, 0): to x = 16, 64 and from x = 40.
+    for column, (left, right) in enumerate(((-2, 2), (-3, 7), (3, 4))):
+        scores[0][0, 0, 0, column] = 3.0 - column
+        points[0][0, :, 0, column] = torch.tensor([0.0, left, 2, right]).repeat(5)[:18]
+    model.points_to_boxes.transform = "minmax"
+    image = torch.zeros(1, 3, 32, 32)
+    (found,) = model.forward_inference(ImageList(image, [(32, 16)]), scores, (scores, points, points))
+    assert found.pred_boxes.tensor.tolist() == [[0, 0, 16, 16]]
 
 
 def test_losses_by_hand(model):
@@ -143,7 +192,7 @@ def test_learns_a_batch_and_finds_its_objects(model, precision):
 def test_image_without_objects_trains_every_parameter(model):
     """DistributedDataParallel wants all of them to take part."""
     batch = tiny.batch(images=1)
-    batch[0]["instances"] = objects([], [], size=96)
+    batch[0]["instances"] = objects([], [], size=(96, 96))
     with EventStorage():
         losses = model(batch)
     assert losses["loss_cls"] > 0 and losses["loss_points_init"] == losses["loss_points_refine"] == 0

@@ -69,11 +69,13 @@ def _sample_and_weigh(input, offset, weight, stride, padding, dilation):
 class DeformConv(Conv2d):
     """Deformable convolution without a bias, with the arguments of :class:`detectron2.layers.Conv2d`.
 
-    It stands for ``detectron2.layers.DeformConv``, which is compiled code; the state-dict keys are the same.
+    It stands for ``detectron2.layers.DeformConv``, which is compiled code: the state-dict keys are the same, and the
+    weights start as there, uniform in ±√(6 / fan_in).
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, bias=False, **kwargs)
+        nn.init.kaiming_uniform_(self.weight, nonlinearity="relu")
 
     def forward(self, input: Tensor, offset: Tensor) -> Tensor:
         """See :func:`deform_conv2d` for the shapes."""

@@ -1,3 +1,4 @@
+from .max_iou_matcher import MaxIoUMatcher
 from .point_assigner import PointAssigner
 from .points_to_boxes import PointsToBoxes
 from .reppoints import RepPoints

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 
 import torch
@@ -94,35 +95,50 @@ class RepPoints(DenseDetector):
         scores, init, refine = (torch.cat(outputs, dim=1) for outputs in self._decode(predictions))
         decode = self.box2box_transform.apply_deltas
         targets = [
-            self.label_positions(positions, decode(boxes.detach(), positions), gt)
-            for boxes, gt in zip(init, gt_instances)
+            self.label_positions(positions, decode(boxes.detach(), positions), gt, image_size)
+            for boxes, gt, image_size in zip(init, gt_instances, images.image_sizes)
         ]
         gt_init, gt_refine, classes = (torch.stack(target) for target in zip(*targets))  # (N, R, 4) twice, (N, R)
         return self.losses(positions, scores, init, refine, gt_init, gt_refine, classes)
 
     @torch.no_grad()
-    def label_positions(self, positions: Tensor, boxes_init: Tensor, gt: Instances) -> tuple[Tensor, Tensor, Tensor]:
+    def label_positions(
+        self, positions: Tensor, boxes_init: Tensor, gt: Instances, image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Says what the positions of one image are to predict.
+
+        Positions outside the image, which the padding to the batch's common size adds, are nobody's: they are not
+        background either. What it takes to make the image's own size divisible counts as image.
 
         Args:
             positions: ``(R, 4)``, boxes of a stride's size around the positions.
             boxes_init: ``(R, 4)``, the first stage's pseudo boxes in pixels.
             gt: the objects.
+            image_size: (height, width) without padding.
 
         Returns:
             The first and the second stage's boxes, ``(R, 4)``, NaN where there is nothing to regress; the classes,
             ``(R,)``, ``num_classes`` for the background, -1 to ignore.
         """
-        gt_boxes, count = gt.gt_boxes, len(positions)
-        nothing = positions.new_full((count, 4), torch.nan)
+        divisor = max(self.backbone.size_divisibility, 1)
+        height, width = (math.ceil(side / divisor) * divisor for side in image_size)
+        x, y = Boxes(positions).get_centers().unbind(dim=1)
+        inside = (x < width) & (y < height)
+        gt_init, gt_refine = (torch.full_like(positions, torch.nan) for _ in range(2))
+        classes = torch.full_like(inside, -1, dtype=torch.int64)
+        labels = self._label_positions_inside(positions[inside], boxes_init[inside], gt)
+        gt_init[inside], gt_refine[inside], classes[inside] = labels
+        return gt_init, gt_refine, classes
+
+    def _label_positions_inside(self, positions, boxes_init, gt):
+        gt_boxes = gt.gt_boxes
+        nothing = torch.full_like(positions, torch.nan)
         if len(gt) == 0:
-            return (nothing, nothing, torch.full((count,), self.num_classes, device=positions.device))
+            return nothing, nothing, self.num_classes
         strides = positions[:, 2] - positions[:, 0]
         assigned = self.point_assigner(Boxes(positions).get_centers(), strides, gt_boxes)
         gt_init = torch.where((assigned >= 0)[:, None], gt_boxes.tensor[assigned], nothing)
-        overlaps = pairwise_iou(gt_boxes, Boxes(boxes_init))
-        matched, labels = self.box_matcher(overlaps)
-        labels[overlaps.amax(dim=0) == 0] = 0  # low-quality matches take the best, even if no box meets the object
+        matched, labels = self.box_matcher(pairwise_iou(gt_boxes, Boxes(boxes_init)))
         gt_refine = torch.where((labels == 1)[:, None], gt_boxes.tensor[matched], nothing)
         classes = gt.gt_classes[matched]
         classes[labels == 0] = self.num_classes
@@ -140,6 +156,8 @@ class RepPoints(DenseDetector):
         classes: Tensor,
     ) -> dict[str, Tensor]:
         """Returns the losses, each divided by the number of positions that regress in its stage.
+
+        An image without such positions counts as if it had one. Classification goes by the second stage.
 
         Args:
             positions: ``(R, 4)``.
@@ -159,7 +177,7 @@ class RepPoints(DenseDetector):
             reduction="sum",
         )
         return {
-            "loss_cls": loss_cls / foreground.sum().clamp(min=1),
+            "loss_cls": loss_cls / _count(foreground),
             "loss_points_init": self.loss_weight_init * self._box_loss(init, gt_init, positions),
             "loss_points_refine": self.loss_weight_refine * self._box_loss(refine, gt_refine, positions),
         }
@@ -174,10 +192,13 @@ class RepPoints(DenseDetector):
             beta=self.smooth_l1_beta,
             reduction="sum",
         )
-        return loss / max(len(targets), 1)
+        return loss / _count(regressed)
 
     def forward_inference(self, images: ImageList, features: list[Tensor], predictions: Sequence) -> list[Instances]:
-        """Returns the detections of each image, in pixels of the input, after non-maximum suppression."""
+        """Returns the detections of each image, in pixels of the input, after non-maximum suppression.
+
+        Boxes are clipped to the image before they suppress each other.
+        """
         positions = self.anchor_generator(features)
         scores, _, boxes = self._decode(predictions)
         results = []
@@ -190,6 +211,8 @@ class RepPoints(DenseDetector):
                 self.test_topk_candidates,
                 image_size,
             )
+            detections.pred_boxes.clip(image_size)
+            detections = detections[detections.pred_boxes.nonempty()]
             keep = batched_nms(
                 detections.pred_boxes.tensor, detections.scores, detections.pred_classes, self.test_nms_thresh
             )
@@ -204,6 +227,11 @@ class RepPoints(DenseDetector):
         )
         boxes = [[self.points_to_boxes(x.unflatten(-1, (-1, 2)).flip(-1)) for x in stage] for stage in stages]
         return scores, *boxes
+
+
+def _count(chosen):
+    """Returns the number of positions chosen of ``(N, R)``, but at least one an image."""
+    return chosen.sum(dim=1).clamp(min=1).sum()
 
 
 class _BoxFromPosition:

@@ -70,7 +70,7 @@ class RepPointsHead(nn.Module):
         self.points_refine_conv = DeformConv(channels, point_conv_dim, **deform)
         self.points_refine = Conv2d(point_conv_dim, 2 * num_points, kernel_size=1)
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not isinstance(module, DeformConv):
                 nn.init.normal_(module.weight, std=0.01)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
