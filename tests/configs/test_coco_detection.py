@@ -19,7 +19,7 @@ INHERITED = {
     "faster_rcnn_R50_from_R101": {"backbone.fpn_lateral5.weight", "roi_heads.box_predictor.bbox_pred.weight"},
     "faster_rcnn_R50_from_cascade_X101": {"backbone.fpn_lateral5.weight", "roi_heads.box_head.fc1.weight"},
     "fcos_R50_from_R101": {"backbone.fpn_lateral5.weight", "head.ctrness.weight"},
-    "reppoints_R50_from_X101": {"backbone.fpn_lateral5.weight", "head.cls_conv.weight", "points_to_boxes.log_scale"},
+    "reppoints_R50_from_X101": {"backbone.top_block.p6.norm.weight", "head.cls_conv.weight", "points_to_boxes.log_scale"},
 }
 RECIPES = [*INHERITED, "retinanet_R50_from_fcos_X101"]
 
@@ -102,6 +102,14 @@ def test_teacher_comes_from_the_model_zoo_or_from_its_own_config(name):
     image_format = own.dataloader.train.mapper.image_format
     assert teacher.get("input_format", own.model.get("input_format", "BGR")) == image_format
     assert (own.model.pixel_mean[0] > own.model.pixel_mean[2]) == (image_format == "RGB")
+
+
+def test_reppoints_inherits_all_beside_the_backbone():
+    config = recipe("reppoints_R50_from_X101_inherit")
+    student, teacher = instantiate(config.model.student), instantiate(config.model.teacher.model)
+    copied = inherit_weights(student, teacher, config.train.inherit)
+    assert set(copied) == {name for name, _ in student.named_parameters() if "bottom_up" not in name}
+    assert len(copied) == 53  # weight, scale and shift of 8 convolutions of the pyramid, 28 of the head, the box scales
 
 
 def blocks(name):
