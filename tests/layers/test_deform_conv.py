@@ -23,6 +23,24 @@ def test_equals_torchvision(geometry, groups):
     torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("size", [(9, 7), (25, 42), (100, 167)])
+def test_gradients_at_whole_pixels_are_torchvisions(size):
+    x, weight = torch.randn(1, 4, *size, requires_grad=True), torch.randn(3, 4, 3, 3, requires_grad=True)
+    offset = torch.randint(-3, 4, (1, 18, *size)).float().requires_grad_()
+    outputs = [f(x, offset, weight, padding=(1, 1)) for f in (deform_conv2d, torchvision.ops.deform_conv2d)]
+    gradients = [torch.autograd.grad(output.sum(), (x, offset, weight)) for output in outputs]
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("offset_groups", [1, 2])
+def test_empty_batch(offset_groups):
+    x, weight = torch.randn(0, 4, 5, 7, requires_grad=True), torch.randn(6, 4, 3, 3, requires_grad=True)
+    output = deform_conv2d(x, torch.zeros(0, 18 * offset_groups, 5, 7), weight, padding=(1, 1))
+    assert output.shape == (0, 6, 5, 7)
+    output.sum().backward()
+    assert x.grad.shape == x.shape and not weight.grad.any()
+
+
 def test_several_offset_groups():
     x, weight, offset = (torch.randn(1, 4, 5, 5), torch.randn(2, 4, 3, 3), torch.randn(1, 36, 5, 5))
     ours = deform_conv2d(x, offset, weight, padding=(1, 1))

@@ -21,7 +21,9 @@ def deform_conv2d(
     """Deformable convolution (Dai et al. 2017, Eq. 2), in float32, on the GPU by torchvision's kernel.
 
     On the CPU, where that kernel is an order of magnitude slower than a convolution, one bilinear sampling gathers all
-    taps and one product weighs them. Both give the same values and gradients.
+    taps and one product weighs them. Values and gradients are torchvision's up to rounding. That holds at whole pixels
+    too, where the gradient of an offset is the step to the next pixel to the right or below; within rounding of a whole
+    pixel it may be the step before it. Pixels outside the input are 0. A batch may be empty.
 
     Args:
         input: ``(N, C, H, W)``.
@@ -57,13 +59,17 @@ def _sample_and_weigh(input, offset, weight, stride, padding, dilation):
     ]
     y = offset[:, :, :, 0] + axes[0].view(-1, 1, 1, 1) + axes[2].view(-1, 1) - padding[0]
     x = offset[:, :, :, 1] + axes[1].view(-1, 1, 1) + axes[3] - padding[1]
+    # Sides of powers of 2 keep the coordinates of whole pixels free of rounding: which two pixels their gradients
+    # compare hangs on it. The padding is zeros, as all that lies outside.
+    height, width = (1 << (size - 1).bit_length() for size in (height, width))
+    input = F.pad(input, (0, width - input.shape[3], 0, height - input.shape[2]))
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
-    grid = grid.view(batch, rows * columns * out_height, out_width, 2)
-    taps = F.grid_sample(input, grid, align_corners=False)  # zeros outside
-    groups = channels // weight.shape[1]
-    taps = taps.view(batch, groups, -1, out_height * out_width)  # (N, G, C / G × taps, H' × W')
-    output = weight.view(groups, weight.shape[0] // groups, -1) @ taps
-    return output.view(batch, -1, out_height, out_width)
+    grid = grid.flatten(1, 3)  # (N, taps × H', W', 2)
+    taps = F.grid_sample(input, grid, align_corners=False)
+    groups, inputs = channels // weight.shape[1], weight[0].numel()
+    taps = taps.view(batch, groups, inputs, out_height * out_width)  # (N, G, C / G × taps, H' × W')
+    output = weight.view(groups, -1, inputs) @ taps
+    return output.view(batch, len(weight), out_height, out_width)
 
 
 class DeformConv(Conv2d):
