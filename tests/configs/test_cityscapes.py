@@ -79,6 +79,23 @@ def test_recipe_has_the_published_values(name):
         assert "SyncBN" in (student.backbone.get("norm"), student.backbone.get("stages", {}).get("norm"))
 
 
+@pytest.mark.parametrize(
+    "name, millions",
+    [
+        ("deeplab_v3_MobileNetV2", 18.38),
+        ("deeplab_v3_R101", 84.74),
+        ("deeplab_v3_R18", 13.84),
+        ("pspnet_R101", 65.60),
+        ("pspnet_R18", 12.64),
+    ],
+)
+def test_model_has_the_published_size(name, millions):
+    config = recipe(name).model
+    config.sem_seg_head.auxiliary = None
+    count = sum(parameter.numel() for parameter in instantiate(config).parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.006)
+
+
 @pytest.mark.parametrize("name", PAIRS)
 def test_pair_trains_a_step_and_is_evaluated(name, tmp_path, cityscapes):
     config = recipe(name)

@@ -19,7 +19,11 @@ INHERITED = {
     "faster_rcnn_R50_from_R101": {"backbone.fpn_lateral5.weight", "roi_heads.box_predictor.bbox_pred.weight"},
     "faster_rcnn_R50_from_cascade_X101": {"backbone.fpn_lateral5.weight", "roi_heads.box_head.fc1.weight"},
     "fcos_R50_from_R101": {"backbone.fpn_lateral5.weight", "head.ctrness.weight"},
-    "reppoints_R50_from_X101": {"backbone.top_block.p6.norm.weight", "head.cls_conv.weight", "points_to_boxes.log_scale"},
+    "reppoints_R50_from_X101": {
+        "backbone.top_block.p6.norm.weight",
+        "head.cls_conv.weight",
+        "points_to_boxes.log_scale",
+    },
 }
 RECIPES = [*INHERITED, "retinanet_R50_from_fcos_X101"]
 

@@ -1,13 +1,12 @@
 """PSPNet and DeepLabV3 with output stride 8, as the published Cityscapes recipes have them."""
 
+from cankd.layers import conv_norm_relu
 from cankd.modeling.backbone import DilatedResNet, MobileNetV2
-from cankd.modeling.meta_arch import PyramidPooling, SemSegHead, conv_norm_relu
+from cankd.modeling.meta_arch import ASPP, PyramidPooling, SemSegHead
 from detectron2.config import LazyCall as L
-from detectron2.layers import ASPP
 from detectron2.modeling import ResNet
 from detectron2.modeling.meta_arch.semantic_seg import SemanticSegmentor
 from detectron2.projects.deeplab.resnet import DeepLabStem
-from torch.nn.functional import relu
 
 from .resnext import imagenet_rgb
 
@@ -35,9 +34,7 @@ def pspnet(backbone, in_channels, width, num_classes=19, norm="SyncBN"):
 
 
 def deeplab_v3(backbone, in_channels, width, num_classes=19, norm="SyncBN"):
-    context = L(ASPP)(
-        in_channels=in_channels[1], out_channels=width, dilations=[12, 24, 36], norm=norm, activation=relu
-    )
+    context = L(ASPP)(in_channels=in_channels[1], out_channels=width, dilations=[12, 24, 36], norm=norm)
     return _segmentor(backbone, in_channels, width, context, num_classes, norm)
 
 

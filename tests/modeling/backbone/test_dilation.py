@@ -72,5 +72,6 @@ def test_mobilenet_has_the_output_stride_and_says_so():
     for level, channels, stride in zip(LEVELS, (24, 32, 96, 320), (4, 8, 8, 8)):
         assert features[level].shape[1:] == (channels, 64 // stride, 96 // stride)
         assert (backbone.output_shape()[level].channels, backbone.output_shape()[level].stride) == (channels, stride)
-    dilations = [layer.conv[1][0].dilation[0] for layer in backbone.features[2:]]
-    assert dilations == [1] * 5 + [2] * 7 + [4] * 4
+    dilations = {i: layer.conv[1][0].dilation[0] for i, layer in enumerate(backbone.features[2:], 2)}
+    first_blocks = {7: 2, 11: 2, 14: 4, 17: 4}  # of the layers of 64, 96, 160 and 320 channels
+    assert dilations == {i: first_blocks.get(i, 1) for i in range(2, 18)}

@@ -1,7 +1,6 @@
 """RepPoints against values of the original: assignment, losses, gradients, detections and initial weights."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
+from tests.initial_weights import assert_start, rename
 from tests.references import reference
 
 STAGES = ("class_logits", "initial_points", "refined_points")
@@ -143,49 +143,25 @@ def test_detections_equal_reference():
 
 HEAD_NAMES = {
     "moment_transfer": "log_scale",
-    "conv.weight": "weight",
-    "conv.bias": "bias",
-    "gn.": "norm.",
+    ".conv.": ".",
+    ".gn.": ".norm.",
     "cls_convs.": "cls_subnet.",
     "reg_convs.": "points_subnet.",
-    "reppoints_cls_conv": "cls_conv",
     "reppoints_cls_out": "cls_score",
     "reppoints_pts_init_conv": "points_init.0",
     "reppoints_pts_init_out": "points_init.1",
-    "reppoints_pts_refine_conv": "points_refine_conv",
     "reppoints_pts_refine_out": "points_refine",
+    "reppoints_pts_": "points_",
+    "reppoints_": "",
 }
 FPN_NAMES = {
-    "gn.": "norm.",
-    "conv.": "",
+    ".gn.": ".norm.",
+    ".conv.": ".",
     "fpn_convs.3": "top_block.p6",
     "fpn_convs.4": "top_block.p7",
     **{f"lateral_convs.{i}.": f"fpn_lateral{i + 3}." for i in range(3)},
     **{f"fpn_convs.{i}.": f"fpn_output{i + 3}." for i in range(3)},
 }
-
-
-def rename(name, names):
-    for old, new in names.items():
-        name = name.replace(old, new) if "_conv." not in name or "_conv" in old else name
-    return name
-
-
-def assert_start(parameters, expected, names):
-    """Compares each parameter's first value or distribution with the table of the original."""
-    expected = {rename(name, names): entry for name, entry in expected.items()}
-    assert parameters.keys() == expected.keys()
-    for name, entry in expected.items():
-        value = parameters[name].detach()
-        assert list(value.shape) == entry["shape"], name
-        if entry["kind"] == "constant":
-            assert value.flatten().tolist() == pytest.approx([entry["value"]] * value.numel(), abs=1e-5), name
-            continue
-        tolerance = 0.02 if value.numel() >= 100_000 else 4 / math.sqrt(2 * value.numel())
-        assert value.std().item() == pytest.approx(entry["expected_std"], rel=tolerance), name
-        assert abs(value.mean().item()) < 5 * entry["expected_std"] / math.sqrt(value.numel()), name
-        uniform = value.abs().max() < 1.01 * math.sqrt(3) * entry["expected_std"]
-        assert uniform == (entry["kind"] == "uniform"), name
 
 
 @pytest.mark.parametrize("norm", ["with_group_norm", "without_norm"])
@@ -201,9 +177,9 @@ def test_initial_weights_equal_reference(norm):
         norm=norm_name,
     )
     parameters = {**dict(head.named_parameters()), **dict(PointsToBoxes("moment").named_parameters())}
-    assert_start(parameters, table[f"reppoints_head_{norm}"], HEAD_NAMES)
+    assert_start(parameters, rename(table[f"reppoints_head_{norm}"], HEAD_NAMES))
     config = model_zoo.get_config("COCO-Detection/reppoints_R50.py").model.backbone
     config.update(norm=norm_name, out_channels=settings["fpn_channels"])
     fpn = instantiate(config)
     parameters = {name: p for name, p in fpn.named_parameters() if not name.startswith("bottom_up")}
-    assert_start(parameters, table[f"reppoints_fpn_{norm}"], FPN_NAMES)
+    assert_start(parameters, rename(table[f"reppoints_fpn_{norm}"], FPN_NAMES))

@@ -2,8 +2,7 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
-from cankd.modeling.meta_arch import PyramidPooling, SemSegHead
+from cankd.modeling.meta_arch import SemSegHead
 from torch import nn
 
 
@@ -17,24 +16,37 @@ def test_scores_have_the_size_of_the_image():
     assert scores.shape == (2, 3, 6, 10) and losses == {}
 
 
-def test_loss_by_hand():
-    module = head(loss_weight=2.0)
+@pytest.mark.parametrize("average_labelled, share", [(False, 3 / 4), (True, 1)])
+def test_loss_by_hand(average_labelled, share):
+    """One pixel of four is to be ignored; the mean is over all four, or over three."""
+    module = head(loss_weight=2.0, average_labelled=average_labelled)
     nn.init.zeros_(module.predictor.weight)
     nn.init.zeros_(module.predictor.bias)
-    targets = torch.tensor([[[0, 255], [255, 255]]])
+    targets = torch.tensor([[[0, 255], [1, 1]]])
     none, losses = module({"res5": torch.randn(1, 4, 1, 1)}, targets)
-    assert none is None and losses["loss_sem_seg"].item() == pytest.approx(2 * math.log(3))
+    assert none is None and losses["loss_sem_seg"].item() == pytest.approx(2 * math.log(3) * share)
     with torch.no_grad():
-        module.predictor.bias.copy_(torch.tensor([0.0, 50, 0]))
-    targets[0, 1] = 1  # two of the three labels are right
-    assert module({"res5": torch.zeros(1, 4, 1, 1)}, targets)[1]["loss_sem_seg"].item() == pytest.approx(2 * 50 / 3)
+        module.predictor.bias.copy_(torch.tensor([0.0, 50, 0]))  # two of the three labels are right
+    loss = module({"res5": torch.zeros(1, 4, 1, 1)}, targets)[1]["loss_sem_seg"]
+    assert loss.item() == pytest.approx(2 * 50 / 3 * share)
 
 
 @pytest.mark.parametrize("channels", (16, 512))
 def test_first_scores_do_not_shrink_with_the_width(channels):
-    """With weights of 0.01, as published for 512 channels, a narrow PSPNet calls every pixel background for ever."""
-    module = head(context_channels=channels, num_classes=100)
+    """With the published start a narrow PSPNet calls every pixel background for ever."""
+    module = head(context_channels=channels, num_classes=100, published_start=False)
     assert 0.4 < module.predictor(torch.randn(1, channels, 50, 50)).std() < 0.8
+
+
+def test_published_start_reaches_the_context():
+    context = nn.Conv2d(64, 64, kernel_size=3)
+    before = context.weight.detach().clone()
+    head(context=context, context_channels=64, published_start=False)
+    assert torch.equal(context.weight, before)
+    module = head(context=context, context_channels=64, num_classes=100)
+    assert context.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.03)
+    assert module.predictor.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert not context.bias.any() and not module.predictor.bias.any()
 
 
 def test_auxiliary_head_counts_in_training_only():
@@ -52,24 +64,9 @@ def test_label_to_ignore_may_not_be_a_class():
         head(ignore_value=2)
 
 
-def test_batch_that_is_wholly_ignored_has_no_loss():
-    loss = head()({"res5": torch.randn(1, 4, 1, 1)}, torch.full((1, 2, 2), 255))[1]["loss_sem_seg"]
+@pytest.mark.parametrize("average_labelled", [False, True])
+def test_batch_that_is_wholly_ignored_has_no_loss(average_labelled):
+    loss = head(average_labelled=average_labelled)({"res5": torch.randn(1, 4, 1, 1)}, torch.full((1, 2, 2), 255))[1][
+        "loss_sem_seg"
+    ]
     assert loss == 0
-
-
-def test_pyramid_pooling_by_hand():
-    """With convolutions that pass on their input, it is the map beside its poolings."""
-    module = PyramidPooling(1, 1, sizes=(1, 2), norm="")
-    for branch in module.branches:
-        nn.init.ones_(branch[1].weight)
-        nn.init.zeros_(branch[1].bias)
-    assert module.bottleneck.weight.shape == (1, 3, 3, 3)
-    nn.init.zeros_(module.bottleneck.bias)
-    feature = torch.rand(1, 1, 4, 6)
-    whole = feature.mean()
-    halves = F.interpolate(F.adaptive_avg_pool2d(feature, 2), size=(4, 6), mode="bilinear")
-    for index, expected in enumerate((feature, whole.expand_as(feature), halves)):
-        with torch.no_grad():
-            module.bottleneck.weight.zero_()
-            module.bottleneck.weight[0, index, 1, 1] = 1
-        torch.testing.assert_close(module(feature), expected)

@@ -1,19 +1,19 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from cankd.utils import UserError
-from detectron2.layers import Conv2d, get_norm
+from detectron2.layers import Conv2d
+from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-__all__ = ["PyramidPooling", "SemSegHead", "conv_norm_relu"]
+__all__ = ["SemSegHead"]
 
 
 class SemSegHead(nn.Module):
     """Segmentation head on one feature map, for Detectron2's ``SemanticSegmentor``: context, then classification.
 
-    The context makes it a PSPNet (:class:`PyramidPooling`), a DeepLabV3 (``detectron2.layers.ASPP``) or an FCN (a 3×3
-    convolution). Another head on an earlier level may help it train (Zhao et al. 2017, Sec. 3.3).
+    The context makes it a PSPNet (:class:`PyramidPooling`), a DeepLabV3 (:class:`ASPP`) or an FCN (a 3×3 convolution).
+    Another head on an earlier level may help it train (Zhao et al. 2017, Sec. 3.3).
     """
 
     def __init__(
@@ -26,6 +26,8 @@ class SemSegHead(nn.Module):
         num_classes: int,
         dropout: float = 0.1,
         ignore_value: int = 255,
+        published_start: bool = True,
+        average_labelled: bool = False,
         loss_name: str = "loss_sem_seg",
         loss_weight: float = 1.0,
         auxiliary: "SemSegHead | None" = None,
@@ -39,6 +41,12 @@ class SemSegHead(nn.Module):
             num_classes: of the predictions.
             dropout: share of the context's channels that are dropped in training.
             ignore_value: label that is not trained.
+            published_start: whether the weights start as in the published segmentation recipes, normal with a standard
+                deviation of √(2 / fan_out) in the context and 0.01 in the classifier, biases 0. Otherwise the context
+                keeps its weights, and the classifier starts as torch's convolutions do: narrow heads do not learn with
+                0.01.
+            average_labelled: whether the cross entropy is averaged over the pixels that have a label. By default it is
+                averaged over all of them, as published: those to be ignored add nothing to the sum, but count.
             loss_name, loss_weight: of the cross entropy.
             auxiliary: another head, used in training only; its loss needs a name of its own.
 
@@ -53,8 +61,15 @@ class SemSegHead(nn.Module):
         self.context = context
         self.dropout = nn.Dropout2d(dropout)
         self.predictor = Conv2d(context_channels, num_classes, kernel_size=1)
+        if published_start:
+            for module in context.modules():
+                if isinstance(module, nn.Conv2d):
+                    weight_init.c2_msra_fill(module)
+            nn.init.normal_(self.predictor.weight, std=0.01)
+            nn.init.zeros_(self.predictor.bias)
         self.num_classes = num_classes
         self.ignore_value = ignore_value
+        self.average_labelled = average_labelled
         self.loss_name = loss_name
         self.loss_weight = loss_weight
         self.auxiliary = auxiliary
@@ -76,47 +91,9 @@ class SemSegHead(nn.Module):
         if not self.training:
             return scores, {}
         loss = F.cross_entropy(scores, targets, ignore_index=self.ignore_value, reduction="sum")
-        loss = loss / (targets != self.ignore_value).sum().clamp(min=1)  # all may be ignored
-        losses = {self.loss_name: self.loss_weight * loss}
+        labelled = (targets != self.ignore_value).sum().clamp(min=1)  # all may be ignored
+        count = labelled if self.average_labelled else targets.numel()
+        losses = {self.loss_name: self.loss_weight * loss / count}
         if self.auxiliary is not None:
             losses.update(self.auxiliary(features, targets)[1])
         return None, losses
-
-
-class PyramidPooling(nn.Module):
-    """Pyramid pooling of PSPNet (Zhao et al. 2017, Fig. 3): the map, pooled to several sizes and put together."""
-
-    def __init__(self, in_channels: int, out_channels: int, *, sizes: Sequence[int] = (1, 2, 3, 6), norm: str = "BN"):
-        """
-        Args:
-            in_channels, out_channels: of the feature and of the result; each pooled map has the latter, too.
-            sizes: of the pooled maps.
-            norm: of the convolutions. One that looks at the batch needs two images or more where a size is 1.
-        """
-        super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(in_channels, out_channels, 1, norm))
-            for size in sizes
-        )
-        self.bottleneck = conv_norm_relu(in_channels + len(sizes) * out_channels, out_channels, 3, norm)
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``."""
-        size = feature.shape[2:]
-        pooled = [
-            F.interpolate(branch(feature), size=size, mode="bilinear", align_corners=False) for branch in self.branches
-        ]
-        return self.bottleneck(torch.cat((feature, *pooled), dim=1))
-
-
-def conv_norm_relu(in_channels: int, out_channels: int, kernel_size: int, norm: str = "BN") -> Conv2d:
-    """Returns a convolution that keeps the size, with norm and ReLU: the context of an FCN head."""
-    return Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size=kernel_size,
-        padding=kernel_size // 2,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-        activation=F.relu,
-    )
