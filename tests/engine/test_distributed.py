@@ -122,7 +122,7 @@ def test_what_fails_on_one_rank_alone_is_said(capfd):
     with pytest.raises(SystemExit) as exit:
         run_in_two_processes(fail_on_the_second_rank)
     assert exit.value.code == 1
-    assert "[rank 1] ValueError: the student has no level 'p3'" in capfd.readouterr().err
+    assert "[rank 1] Error: the student has no level 'p3'" in capfd.readouterr().err
 
 
 def kill_the_second_rank():

@@ -144,5 +144,5 @@ def test_a_mistake_is_said_once_and_sets_the_exit_status(monkeypatch):
     command = [sys.executable, SCRIPT, "--config-file", "absent.py", "--num-gpus", "2", "--dist-url", "auto"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
-    assert result.stderr.count("ValueError: there is no config file absent.py: give one by --config-file") == 1
+    assert result.stderr.count("Error: there is no config file absent.py: give one by --config-file") == 1
     assert "Traceback" not in result.stderr
