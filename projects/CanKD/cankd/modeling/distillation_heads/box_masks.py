@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .distillation_head import StepContext
 
-__all__ = ["box_masks"]
+__all__ = ["box_masks", "boxes_in_cells"]
 
 
 def box_masks(
@@ -31,11 +31,21 @@ def box_masks(
     Raises:
         UserError: if there are no boxes, or no stride by which to scale them.
     """
-    _check(context, level, len(like), by_stride)
-    stride = context.strides[level] if by_stride else None
-    foreground = torch.stack([_foreground(_boxes_in_cells(record, like, stride), like) for record in context.batch])
+    cells = boxes_in_cells(context, level, like, by_stride=by_stride)
+    foreground = torch.stack([_foreground(boxes, like) for boxes in cells])
     background = (foreground == 0).to(like.dtype)
     return foreground, background / background.sum((2, 3), keepdim=True).clamp(min=1)
+
+
+def boxes_in_cells(context: StepContext | None, level: str, like: Tensor, *, by_stride: bool = False) -> list[Tensor]:
+    """Computes the ground-truth boxes of each image in cells of a map, rounded outwards, ``(n, 4)``.
+
+    The arguments and errors are those of :func:`box_masks`.
+    """
+    _check(context, level, len(like), by_stride)
+    stride = context.strides[level] if by_stride else None
+    boxes = [_scale(record, like, stride) for record in context.batch]
+    return [torch.cat([corners[:, :2].floor(), corners[:, 2:].ceil()], 1) for corners in boxes]
 
 
 def _check(context, level, images, by_stride):
@@ -52,8 +62,8 @@ def _check(context, level, images, by_stride):
         )
 
 
-def _boxes_in_cells(record, like, stride):
-    """Returns an image's boxes in the map's cells, ``(n, 4)``."""
+def _scale(record, like, stride):
+    """Returns an image's boxes in the map's cells, ``(n, 4)``, not rounded."""
     boxes = record["instances"].gt_boxes.tensor.to(like)
     if stride:
         return boxes / stride
@@ -64,7 +74,7 @@ def _boxes_in_cells(record, like, stride):
 
 def _foreground(boxes, like):
     """Returns F of one image, ``(1, H, W)``."""
-    first, last = boxes[:, :2].floor(), boxes[:, 2:].ceil()
+    first, last = boxes[:, :2], boxes[:, 2:]
     y, x = (torch.arange(side, device=like.device) for side in like.shape[2:])
     columns = (first[:, :1] <= x) & (x <= last[:, :1])  # (n, W)
     rows = (first[:, 1:] <= y) & (y <= last[:, 1:])  # (n, H)
