@@ -144,6 +144,7 @@ def test_divergence_is_zero_for_equal_features_alone():
         ({"distance": "kld"}, "distance is 'kld'; it has to be one of l1, l2"),
         ({"distance": "kl", "third": "softmax_C"}, "'kl' compares logarithms .* third is 'softmax_C': choose logsoft"),
         ({"distance": "cos"}, "minimising it drives the two apart: choose 'pear'"),
+        ({"second": "local_s4", "third": "bmm"}, "after 'local_s4' each patch is a channel, and 'bmm' compares all"),
         ({"scope": "instance", "second": "scale_r2"}, "the boxes are elsewhere"),
         ({"scope": "instance", "third": "batch"}, "there are no positions"),
         ({"scope": "logits", "first": "catt"}, "'logits' has a third operation only"),
@@ -163,7 +164,13 @@ def test_refuses_forms(genes, message):
         ({"third": "norm_N"}, 1, "norm_N of DetKDS compares the images of a batch, at least 2 .* has 1"),
         ({"first": "natt"}, 1, "natt of DetKDS compares the images of a batch"),
         ({"distance": "cor"}, 2, "cor of DetKDS compares the images of a batch, at least 3 .* has 2"),
-        ({"second": "local_s1", "third": "norm_HW"}, 2, "level 'p3' has a single entry along HW after 'local_s1'"),
+        ({"second": "local_s1", "third": "norm_HW"}, 2, "level 'p3' is .* after 'local_s1', too small for norm_HW"),
+        ({"second": "local_s1", "third": "batchnorm"}, 2, "after 'local_s1', too small for batchnorm"),
+        (
+            {"third": "mm", "distance": "pear"},
+            2,
+            r"'p3' is \(2, 2\) when it is compared, and 'pear' correlates 2 numbers",
+        ),
         ({"scope": "foreground"}, 2, "level 'p3' is weighed by ground-truth boxes"),
         ({"scope": "instance"}, 2, "level 'p3' is weighed by ground-truth boxes"),
     ],
@@ -181,5 +188,5 @@ def test_refuses_levels():
     with pytest.raises(ValueError, match="has 6 scores and the teacher's 'p3' 9: logits are compared one by one"):
         DetKDSHead(levels=["p3"], student_channels=6, in_channels=9, scope="logits")
     one = {"p3": torch.randn(2, 1, 4, 4)}
-    with pytest.raises(ValueError, match="level 'p3' has a single entry along C after 'no', and softmax_C needs two"):
+    with pytest.raises(ValueError, match=r"level 'p3' is \(2, 1, 4, 4\) after 'no', too small for softmax_C"):
         DetKDSHead(levels=["p3"], in_channels=1, **LOGITS)(one, one)

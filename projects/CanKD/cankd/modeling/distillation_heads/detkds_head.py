@@ -1,3 +1,5 @@
+import math
+
 from cankd.modeling.levels import LevelPair
 from cankd.utils import UserError
 from torch import Tensor
@@ -117,6 +119,11 @@ class DetKDSHead(DistillationHead):
             )
         if self.distance == "cos":
             raise UserError("the distance 'cos' is a similarity, and minimising it drives the two apart: choose 'pear'")
+        if self.second.startswith("local") and self.third == "bmm":
+            raise UserError(
+                f"after {self.second!r} each patch is a channel, and 'bmm' compares all with all, which no memory "
+                "holds: choose another third operation"
+            )
         if self.scope == "instance" and (self.second in RESIZES or self.third in FLATTENS):
             raise UserError(
                 f"after {self.second!r} and {self.third!r} the boxes are elsewhere, or there are no positions: the "
@@ -151,9 +158,9 @@ class DetKDSHead(DistillationHead):
         if self.scope == "logits":
             student, teacher = student.sigmoid(), teacher.sigmoid()
         if self.scope != "foreground":
-            return self._measure(*self._transform(level, student, teacher))
+            return self._measure(level, *self._transform(level, student, teacher))
         foreground, background = (
-            self._measure(*self._transform(level, student * mask, teacher * mask))
+            self._measure(level, *self._transform(level, student * mask, teacher * mask))
             for mask in box_masks(context, level, student, by_stride=self.boxes_by_stride)
         )
         return {"foreground": foreground, "background": self.weight_background * background}
@@ -163,7 +170,7 @@ class DetKDSHead(DistillationHead):
         if not sum(map(len, boxes)):
             return 0.0 * student.sum()
         pooled = (roi_align(x, boxes, self.pooled_size) for x in self._transform(level, student, teacher))
-        return self._measure(*pooled)
+        return self._measure(level, *pooled)
 
     def _transform(self, level, student, teacher):
         """Returns f of both features."""
@@ -176,7 +183,7 @@ class DetKDSHead(DistillationHead):
         else:
             feature = FIRST_OPERATIONS[self.first](feature)
         feature = SECOND_OPERATIONS[self.second](feature)
-        self._check_axis(level, feature)
+        self._check_size(level, feature)
         return THIRD_OPERATIONS[third](feature)
 
     def draw_factor(self, feature: Tensor) -> Tensor:
@@ -186,24 +193,31 @@ class DetKDSHead(DistillationHead):
         """
         return RANDOM_FACTORS[self.first](feature, self.generator(feature.device))
 
-    def _measure(self, student, teacher):
+    def _measure(self, level, student, teacher):
+        if self.distance == "pear" and student.shape[1] < 3:
+            raise UserError(
+                f"level {level!r} is {tuple(student.shape)} when it is compared, and 'pear' correlates "
+                f"{student.shape[1]} numbers: it needs three, choose another distance"
+            )
         return DISTANCES[self.distance](student, teacher)
 
     def _check_batch(self, images):
         over_batch = NEEDS_BATCH & {self.first, self.third, self.distance}
-        least = 3 if self.distance == "cor" else 2  # standardised, two images are -1 and 1 whatever they show
+        least = 3 if self.distance == "cor" else 2  # standardised, two are -1 and 1
         if over_batch and images < least:
             raise UserError(
                 f"{', '.join(sorted(over_batch))} of DetKDS compares the images of a batch, at least {least} on each "
                 f"GPU, and this one has {images}: raise dataloader.train.total_batch_size, or choose another operation"
             )
 
-    def _check_axis(self, level, feature):
-        """Over a single entry, a norm leaves the sign and a softmax 1: there is nothing to learn from."""
-        axis = self.third.rpartition("_")[2]
-        entries = {"C": feature.shape[1], "HW": feature.shape[2:].numel()}.get(axis, 2)
-        if entries < 2:
+    def _check_size(self, level, feature):
+        """Over one entry a norm leaves its sign and a softmax 1; standardised, two are -1 and 1: nothing to learn."""
+        images, channels, *size = feature.shape
+        positions = math.prod(size)
+        entries = {"C": channels, "HW": positions, "batchnorm": images * positions}
+        least = 3 if self.third == "batchnorm" else 2
+        if entries.get(self.third.rpartition("_")[2], least) < least:
             raise UserError(
-                f"level {level!r} has a single entry along {axis} after {self.second!r}, and {self.third} needs two: "
-                "choose another operation, or leave the level out of head.levels"
+                f"level {level!r} is {tuple(feature.shape)} after {self.second!r}, too small for {self.third}: choose "
+                "another operation, or leave the level out of head.levels"
             )
