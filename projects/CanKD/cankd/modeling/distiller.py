@@ -2,7 +2,7 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from cankd.utils import UserError
+from cankd.utils import ComparisonError, UserError
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class Distiller(nn.Module):
             In training, map from name to loss. In evaluation, the student's output.
 
         Raises:
-            UserError: if the head cannot work on the features, as on those of images that are too small.
+            ComparisonError: if the head cannot work on the features, as on those of images that are too small.
         """
         if not self.training:
             return self.student(batched_inputs)
@@ -102,7 +102,7 @@ class Distiller(nn.Module):
         try:
             return self.head(*features, context)
         except UserError as error:
-            raise UserError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
+            raise ComparisonError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
 
     def _inactive_losses(self, like):
         losses = self.head.inactive_losses(like)

@@ -12,11 +12,15 @@ from collections.abc import Callable
 import detectron2
 from detectron2.utils import comm
 
-__all__ = ["NonFiniteError", "UserError", "report_mistakes", "where"]
+__all__ = ["ComparisonError", "NonFiniteError", "UserError", "report_mistakes", "where"]
 
 
 class UserError(ValueError):
     """What a user can mend: the message says what was got, what was expected, and what to do."""
+
+
+class ComparisonError(UserError):
+    """A distillation head that cannot work on the features of a step."""
 
 
 class NonFiniteError(UserError, FloatingPointError):
