@@ -57,7 +57,7 @@ def check_genes(genes: Mapping[str, str | float], *, images_per_gpu: int = 2) ->
             what moves or removes positions, for logits a first or second operation, and with a single image on a GPU
             whatever compares the images of a batch; and a form that is not finite on a random batch.
     """
-    head = DetKDSHead(**{**genes, "weight": 1.0}, levels=["map"], in_channels=8)
+    head = DetKDSHead(**{**genes, "weight": 1.0, "levels": ["map"], "in_channels": 8})
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(2, images_per_gpu, 8, 12, 16, generator=generator)
     student.requires_grad_()

@@ -1,0 +1,115 @@
+import contextlib
+import copy
+import glob
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from cankd.modeling import SumOfHeads
+from cankd.modeling.distillation_heads.detkds_head import DetKDSHead
+from cankd.utils import ComparisonError, NonFiniteError, write_json
+from detectron2.config import LazyCall
+from detectron2.utils import comm
+from omegaconf import DictConfig, OmegaConf
+
+from .training import train
+
+__all__ = ["Candidates", "Genes"]
+
+Genes = Mapping[str, Any]
+"""Arguments of a :class:`DetKDSHead`."""
+
+
+class Candidates:
+    """Trains distillers for a few iterations each, all from the same student and on the same batches.
+
+    Each result is a JSON file, named by the whole config of the candidate: what is there is not trained again.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        output_dir: str,
+        *,
+        iterations: int,
+        metric: str = "bbox/AP",
+        report: Callable[[str], None] = print,
+    ):
+        """
+        Args:
+            config: of a distillation; its head is replaced.
+            output_dir: of the results.
+            iterations: of a candidate.
+            metric: task and name of the score, in per cent.
+            report: takes a line for each candidate.
+        """
+        self._config = config
+        self._output_dir = output_dir
+        self._iterations = iterations
+        self._task, _, self._metric = metric.partition("/")
+        self._report = report
+
+    def config(self, heads: Sequence[Genes], output_dir: str = "") -> DictConfig:
+        """Returns the config with a sum of heads, and the schedule that was given."""
+        calls = [LazyCall(DetKDSHead)(**genes) for genes in heads]
+        config = copy.deepcopy(self._config)
+        config.model.head = calls[0] if len(calls) == 1 else LazyCall(SumOfHeads)(heads=calls)
+        config.train.output_dir = output_dir
+        return config
+
+    def score(self, heads: Sequence[Genes]) -> float:
+        """Returns the metric of a candidate, 0 where it has none: its training failed, or it finds nothing.
+
+        Raises:
+            UserError: if the config is unusable whatever the candidate.
+        """
+        config = self.config(heads)
+        config.train.update(max_iter=self._iterations, eval_period=0)
+        text = yaml.dump(OmegaConf.to_container(config, resolve=False))
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        config.train.output_dir = os.path.join(self._output_dir, name)
+        contents = comm.all_gather(_read(f"{config.train.output_dir}.json"))[0]
+        if contents is None:
+            contents = self._train(config, heads)
+        score = comm.all_gather(contents["results"].get(self._task, {}).get(self._metric))[0]
+        if score is None or math.isnan(score):
+            score = 0.0
+        if comm.is_main_process():
+            self._report(self._describe(score, contents))
+        return score
+
+    def _describe(self, score, contents):
+        forms = " + ".join(" ".join(str(v) for k, v in genes.items() if k != "levels") for genes in contents["heads"])
+        failure = f"  ({contents['failure']})" if contents["failure"] else ""
+        return f"{self._metric} {score:6.2f}  {forms}{failure}"
+
+    def _train(self, config, heads):
+        """Trains and evaluates, and writes what came out."""
+        folder, results, failure = config.train.output_dir, {}, None
+        shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
+        comm.synchronize()
+        try:
+            with contextlib.redirect_stdout(None):
+                results = train(config)
+        except (ComparisonError, NonFiniteError) as error:
+            failure = error
+        contents = {"heads": heads, "iterations": self._iterations, "results": results, "failure": None}
+        if failure:
+            contents["failure"] = str(failure).splitlines()[0]
+        if failure or comm.is_main_process():
+            write_json(f"{folder}.json", contents)
+        if failure and comm.get_world_size() > 1:
+            raise failure  # the other processes wait for this one; run again, the search goes on behind it
+        for path in glob.glob(os.path.join(glob.escape(folder), "*.pth")):
+            os.remove(path)
+        return contents
+
+
+def _read(path):
+    with contextlib.suppress(FileNotFoundError), open(path) as f:
+        return json.load(f)

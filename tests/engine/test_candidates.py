@@ -1,0 +1,48 @@
+import json
+
+import pytest
+from cankd.engine.candidates import Candidates
+
+CONFIG = "DigitScenes/retinanet_R10_from_R18.py"
+FORM = {"scope": "global", "levels": ["p3", "p4", "p5"], "weight": 5.0}
+
+
+@pytest.mark.parametrize(
+    "genes, failure",
+    [
+        ({"second": "local_s1", "third": "norm_HW"}, "too small for norm_HW: choose another operation"),
+        ({"distance": "l2", "weight": 1e39}, "loss_detkds_global_p5 became infinite or NaN at iteration 0"),
+    ],
+)
+def test_a_candidate_that_fails_counts_as_zero_and_says_why(quick_config, tmp_path, genes, failure):
+    lines = []
+    candidates = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, report=lines.append)
+    assert candidates.score([{**FORM, **genes}]) == 0
+    (path,) = tmp_path.glob("*.json")
+    assert failure in json.loads(path.read_text())["failure"] and failure in lines[0]
+    assert lines[0].startswith("AP   0.00  global 5.0 " if "weight" not in genes else "AP   0.00  global 1e+39 l2")
+
+
+def test_score_is_the_metric_of_the_file(quick_config, tmp_path):
+    """Another iteration, or another option, is another candidate."""
+    options = {"report": [].append}
+    candidates = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric="bbox/AP50", **options)
+    candidates.score([FORM])
+    (path,) = tmp_path.glob("*.json")
+    contents = json.loads(path.read_text())
+    assert contents["heads"] == [FORM] and contents["iterations"] == 1 and not contents["failure"]
+    contents["results"]["bbox"] = {"AP": 12.0, "AP50": 34.0, "AP75": None}
+    path.write_text(json.dumps(contents))
+    for metric, score in {"bbox/AP": 12.0, "bbox/AP50": 34.0, "bbox/AP75": 0.0, "sem_seg/mIoU": 0.0}.items():
+        again = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric=metric, **options)
+        assert again.score([FORM]) == score
+    Candidates(quick_config(CONFIG), str(tmp_path), iterations=2, **options).score([FORM])
+    Candidates(quick_config(CONFIG, seed=1), str(tmp_path), iterations=1, **options).score([FORM])
+    assert len(list(tmp_path.glob("*.json"))) == 3
+
+
+def test_the_config_of_several_heads_is_a_sum(quick_config, tmp_path):
+    candidates = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1)
+    config = candidates.config([FORM, {**FORM, "scope": "instance"}], "somewhere")
+    assert [head.scope for head in config.model.head.heads] == ["global", "instance"]
+    assert config.train.output_dir == "somewhere" and config.train.max_iter == 4

@@ -1,0 +1,80 @@
+#!/usr/bin/env python
+"""Searches for the form of distillation that suits a student, its teacher and the data, as DetKDS does.
+
+Each candidate is trained for a few iterations and evaluated; a line tells its metric, scope, operations, distance and
+weight. The search ends with a config file. Run again, it goes on where it was.
+
+Examples:
+
+On features, and at the ground-truth boxes:
+    tools/search_distiller.py --config-file configs/DigitScenes/retinanet_R10_from_R18_inherit.py \\
+        --scope global --scope instance --iterations 200 --budget 12000 --output output/search
+    tools/lazyconfig_train_net.py --config-file output/search/best.yaml
+
+Class scores as well, whose levels have other names than the features':
+    tools/search_distiller.py ... --scope global --scope logits=head:0:0,head:0:1,head:0:2
+
+Random draws under the same budget, for comparison:
+    tools/search_distiller.py ... --random
+"""
+
+import argparse
+
+from cankd.engine import launch, load_config
+from cankd.engine.distiller_search import search_distiller
+from cankd.engine.preflight import check_device
+from cankd.utils import report_mistakes
+from detectron2.utils import comm
+
+
+@report_mistakes("The same command goes on where the search was.")
+def main(args):
+    config = load_config(args.config_file, args.opts)
+    check_device(config.train.device)
+    scopes = {scope: levels or config.model.head.get("levels", ("p3", "p4", "p5")) for scope, levels in args.scope}
+    path = search_distiller(
+        config,
+        scopes,
+        args.output,
+        iterations=args.iterations,
+        budget=args.budget,
+        metric=args.metric,
+        evolves=not args.random,
+        population=args.population,
+        seed=args.seed,
+    )
+    if comm.is_main_process():
+        print(f"The best distiller: {path}. Train with it: tools/lazyconfig_train_net.py --config-file {path}")
+
+
+def scope_and_levels(word):
+    scope, _, levels = word.partition("=")
+    return scope, levels.split(",") if levels else []
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of a distillation")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where results and the best config go")
+    parser.add_argument(
+        "--scope",
+        required=True,
+        action="append",
+        type=scope_and_levels,
+        metavar="SCOPE[=LEVEL,…]",
+        help="global, foreground, instance or logits, with its levels if they are not the config's; may stand often",
+    )
+    parser.add_argument("--iterations", type=int, default=200, help="of a candidate")
+    parser.add_argument("--budget", type=int, default=12000, help="iterations of all candidates together")
+    parser.add_argument("--metric", default="bbox/AP", metavar="TASK/NAME", help="what is to be large")
+    parser.add_argument("--random", action="store_true", help="draw all candidates at random")
+    parser.add_argument("--population", type=int, default=8, help="candidates that may become parents")
+    parser.add_argument("--seed", type=int, default=0, help="of the search")
+    parser.add_argument("--num-gpus", type=int, default=1)
+    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    launch(main, arguments.num_gpus, args=(arguments,))
