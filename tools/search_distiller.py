@@ -70,11 +70,15 @@ def parse_arguments(argv=None):
     parser.add_argument("--random", action="store_true", help="draw all candidates at random")
     parser.add_argument("--population", type=int, default=8, help="candidates that may become parents")
     parser.add_argument("--seed", type=int, default=0, help="of the search")
-    parser.add_argument("--num-gpus", type=int, default=1)
+    parser.add_argument("--num-gpus", type=int, default=1, help="each trains on its share of a batch")
     parser.add_argument("opts", nargs="*", help="options of the config, key=value")
     return parser.parse_args(argv)
 
 
+@report_mistakes()
+def run(args):
+    launch(main, args.num_gpus, args=(args,), dist_url="auto")
+
+
 if __name__ == "__main__":
-    arguments = parse_arguments()
-    launch(main, arguments.num_gpus, args=(arguments,))
+    run(parse_arguments())
