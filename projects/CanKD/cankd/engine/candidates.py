@@ -105,8 +105,9 @@ class Candidates:
             write_json(f"{folder}.json", contents)
         if failure and comm.get_world_size() > 1:
             raise failure  # the other processes wait for this one; run again, the search goes on behind it
-        for path in glob.glob(os.path.join(glob.escape(folder), "*.pth")):
-            os.remove(path)
+        if comm.is_main_process():
+            for path in glob.glob(os.path.join(glob.escape(folder), "*.pth")):
+                os.remove(path)
         return contents
 
 
