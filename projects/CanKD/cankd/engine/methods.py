@@ -69,6 +69,11 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
             )
         },
     ),
+    "detkds": (
+        heads.DetKDSHead,
+        dict(first="catt", second="scale_r2", third="norm_N", distance="l1", weight=6.0),
+        {FCOS: dict(weight=5.0), RepPoints: dict(weight=10.0), GeneralizedRCNN: dict(weight=2.0)},
+    ),
     "diffkd": (heads.DiffKDHead, {}, {}),
     "kd": (heads.KDHead, dict(sigmoid=True, weight=1.0), {SemanticSegmentor: dict(sigmoid=False, weight=10.0)}),
     "cwd_logits": (heads.CWDHead, dict(weight=3.0, temperature=4.0), {}),

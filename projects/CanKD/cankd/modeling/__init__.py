@@ -4,6 +4,7 @@ from .distillation_heads import (
     CanKDHead,
     CrossNonLocal,
     CWDHead,
+    DetKDSHead,
     DiffKDHead,
     DistillationHead,
     FGDHead,

@@ -2,6 +2,8 @@ from .affinities import AFFINITIES
 from .at_head import ATHead
 from .cankd_head import CanKDHead
 from .cwd_head import CWDHead
+from .detkds_genes import SEARCH_SPACES, SEARCH_WEIGHTS, check_genes
+from .detkds_head import DetKDSHead
 from .diffkd_head import DiffKDHead
 from .distillation_head import DistillationHead, StepContext
 from .fgd_head import FGDHead

@@ -1,0 +1,121 @@
+import json
+import statistics
+
+import cv2
+import pytest
+from cankd.reporting import compare_methods, method_comparison, parse_method
+from cankd.reporting.method_comparison import Method
+from cankd.reporting.method_tables import paired_difference, verdict, write_comparison
+
+CONFIG = """
+from cankd import model_zoo
+from cankd.data import DigitScenes, register_digit_scenes
+from detectron2.data import DatasetCatalog
+
+for _name, _split, _images in (("few_train", "train", 8), ("few_val", "val", 2)):
+    if _name not in DatasetCatalog:
+        register_digit_scenes(_name, DigitScenes(split=_split, num_images=_images))
+
+_recipe = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+model, dataloader, train = _recipe.model, _recipe.dataloader, _recipe.train
+optimizer, lr_multiplier = _recipe.optimizer, _recipe.lr_multiplier
+dataloader.train.dataset.names, dataloader.test.dataset.names = "few_train", "few_val"
+dataloader.train.num_workers = dataloader.test.num_workers = 0
+dataloader.train.total_batch_size = 2
+train.update(device="cpu", max_iter=2, log_period=1, reference_batch_size=0)
+"""
+
+
+def test_trains_what_is_not_done_yet_and_writes_the_comparison(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    (tmp_path / "few.py").write_text(CONFIG)
+    output = tmp_path / "out"
+    methods = [Method("pkd", "pkd"), Method("strong", "cankd", ("model.head.weight=50",))]
+
+    def compare(seeds, **options):
+        return compare_methods(str(tmp_path / "few.py"), methods, seeds, str(output), command="the command", **options)
+
+    text = compare([0], jobs=2)
+    assert text.startswith("# Methods compared\n\n`the command`: 2 iterations.")
+    results = {path.stem: json.loads(path.read_text()) for path in output.glob("*_0.json")}
+    assert results.keys() == {"alone_0", "pkd_0", "strong_0"}
+    assert all(result["memory"] > 100 for result in results.values())
+    assert "bbox" in results["alone_0"]["metrics"]
+    assert cv2.imread(str(output / "methods.png")) is not None
+    assert json.loads((output / "methods.json").read_text())["tasks"]["bbox"]["values"].keys() == {
+        "alone",
+        "pkd",
+        "strong",
+    }
+    weights = {
+        n: json.loads((output / "runs" / f"{n}_0" / "distillation_losses.json").read_text()) for n in ("alone", "pkd")
+    }
+    assert losses["pkd"] == {level: [f"loss_pkd_{level}"] for level in ("p3", "p4", "p5")}
+
+    trained = []
+    monkeypatch.setattr(method_comparison, "_train_all", lambda pending, total, jobs: trained.extend(pending))
+    assert compare([0]) == text and trained == []
+    with pytest.raises(TypeError):  # nothing has trained them
+        compare([0, 1], overrides=["optimizer.lr=0.1"])
+    assert [run.name for run in trained] == ["alone_0", "pkd_0", "strong_0", "alone_1", "pkd_1", "strong_1"]
+
+
+def test_a_method_that_cannot_be_is_refused_before_the_first_training(tmp_path):
+    (tmp_path / "few.py").write_text(CONFIG)
+    with pytest.raises(ValueError, match="there is no method 'canckd'"):
+        compare_methods(str(tmp_path / "few.py"), [parse_method("canckd")], [0], str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="two methods have the same title: alone, pkd, pkd"):
+        compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")] * 2, [0], str(tmp_path / "out"))
+
+
+def test_methods_on_the_command_line():
+    assert parse_method("cankd+kd") == Method("cankd+kd", "cankd+kd")
+    strong = parse_method("strong=fgd:model.head.weight=10,train.max_iter=5")
+    assert strong == Method("strong", "fgd", ("model.head.weight=10", "train.max_iter=5"))
+    assert parse_method("fgd:model.head.weight=10").title == "fgd:model.head.weight=10"
+    with pytest.raises(ValueError, match="'a b' is no method"):
+        parse_method("a b")
+
+
+def test_differences_are_paired_by_seed():
+    mean, low, high = paired_difference({0: 12.0, 1: 15.0, 2: 19.0}, {0: 10.0, 1: 12.0, 2: 15.0})
+    half = 4.302653 * statistics.stdev([2, 3, 4]) / 3**0.5  # the 97.5 % point of Student's t, two degrees of freedom
+    assert (mean, low, high) == pytest.approx((3, 3 - half, 3 + half), abs=1e-4)
+    assert paired_difference({0: 1.0}, {0: 0.0}) is None
+
+
+@pytest.mark.parametrize(
+    "best, other, expected",
+    [
+        (
+            (20, 21, 23),
+            (19, 22, 21),
+            "best gains +11.3 (+7.5 to +15.1) AP over the student alone. After 3 seeds it "
+            "cannot be told apart from other.",
+        ),
+        ((20, 21, 22), (14, 15, 16.5), "It is better than other."),
+        ((10, 11, 9), (9, 10, 8), "After 3 seeds no method can be told apart from the student alone: the best, best,"),
+    ],
+)
+def test_the_verdict_in_words(best, other, expected):
+    rows = {"alone": (10, 10, 10), "other": other, "best": best}
+    values = {title: dict(enumerate(map(float, row))) for title, row in rows.items()}
+    assert expected in verdict(values, "alone", "AP")
+
+
+def test_one_seed_is_no_verdict():
+    assert verdict({"alone": {0: 1.0}, "pkd": {0: 2.0}}, "alone", "AP").startswith("One seed says nothing")
+
+
+def test_table(tmp_path):
+    def run(ap, seconds=1.0):
+        return {"metrics": {"bbox": {"AP": ap}}, "seconds": seconds, "memory": 100.0}
+
+    results = {"alone": {0: run(10.0), 1: run(12.0)}, "pkd": {0: run(16.0, 1.5), 1: run(20.0, 1.5)}}
+    text = write_comparison(results, {"bbox": {"AP": 38.0}}, "alone", str(tmp_path), iterations=5, command="")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    assert rows[0] == ["", "AP by seed", "AP", "gain", "gap closed", "time", "memory"]
+    assert rows[1][:4] == ["alone", "10.0, 12.0", "11.0 ± 1.4", ""]
+    assert rows[2][1:3] == ["16.0, 20.0", "18.0 ± 2.8"] and rows[2][3].startswith("+7.0 (")
+    assert rows[2][4:] == ["26%", "1.50", "1.00"]
+    assert rows[3][:3] == ["teacher", "", "38.0"]
