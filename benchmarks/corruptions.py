@@ -18,9 +18,10 @@ import torch
 from cankd.data import Cell, choose_cells, compile_corruptions
 from cankd.engine import load_config
 from cankd.robustness import corrupted_loader
+from cankd.utils import markdown_table
 from detectron2.config import instantiate
 from detectron2.evaluation.evaluator import inference_context
-from measuring import environment, page_name, pipe_table, ratio, take_turns, write_page
+from measuring import environment, page_name, ratio, take_turns, write_page
 
 CLEAN = Cell("clean", 0)
 
@@ -60,7 +61,7 @@ def main(args):
         share = statistics.median(waited / total for total, waited in passes[cell])
         slower = "slower than the model" if statistics.median(alone) > model_seconds else ""
         rows.append([cell.corruption, ratio(clean, alone), f"{share:.0%}", slower])
-    table = pipe_table(rows, ["", "images/s against clean", "time that the model waits", ""])
+    table = markdown_table(rows, ["", "images/s against clean", "time that the model waits", ""])
     options = "".join(f" {option}" for option in args.opts)
     first = records[0]
     text = (

@@ -19,8 +19,8 @@ import sys
 from cankd import model_zoo
 from cankd.engine import evaluate, load_config
 from cankd.reporting import gap_closed
-from cankd.utils.files import write_json
-from measuring import HERE, TRAINING_SCRIPT, pipe_table, write_page
+from cankd.utils import markdown_table, spread, write_json
+from measuring import HERE, TRAINING_SCRIPT, write_page
 from tqdm import tqdm
 
 # Task in metrics.json, and the metrics of the table, the headline first.
@@ -67,12 +67,6 @@ def read_metrics(output_dir, task, headline):
     return {k.removeprefix(f"{task}/"): v for k, v in evaluations[-1].items() if k.startswith(f"{task}/")}
 
 
-def spread(values):
-    """Returns mean and, of several values, sample standard deviation as text."""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
-
-
 def make_table(results, teacher, metrics):
     """Returns a row a method: headline of each seed, mean and spread, gain over the baseline by seed, gap closed."""
     headline, *others = metrics
@@ -87,7 +81,7 @@ def make_table(results, teacher, metrics):
         rows.append([*row, *(("", "") if method == BASELINE else (spread(gains), f"{share:.0%}"))])
     rows.append(["teacher", "", *(f"{teacher[name]:.1f}" for name in metrics), "", ""])
     headers = ["", f"{headline} by seed", *metrics, "gain", "gap closed"]
-    return pipe_table(rows, headers)
+    return markdown_table(rows, headers)
 
 
 def main(args):

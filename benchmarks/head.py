@@ -15,13 +15,13 @@ import statistics
 import numpy as np
 import torch
 from cankd.modeling import AFFINITIES, CanKDHead
+from cankd.utils import markdown_table
 from measuring import (
     add_arguments,
     environment,
     page_name,
     peak_growth,
     peak_growth_apart,
-    pipe_table,
     ratio,
     take_turns,
     write_page,
@@ -114,13 +114,13 @@ def main(args):
         f"× positions matrix, where that takes no more than a GiB an image. Time: median of {args.repeats} alternating "
         f"ratios (smallest–largest), of more where that takes less than {SHORTEST} s, of fewer where it takes more "
         f"than {args.limit:.0f} s; memory: ratio of what the first step adds to the peak in a process of its own.\n\n"
-        f"{pipe_table(rows, headers)}\n"
+        f"{markdown_table(rows, headers)}\n"
     )
     if len(args.sizes) > 1:
         exponents = [[name, f"{fit_exponent(args.sizes, values):.2f}"] for name, values in seconds.items()]
         text += (
             f"\nTime grows as a power of the number of positions, fitted over these sizes:\n\n"
-            f"{pipe_table(exponents, ['affinity', 'exponent'])}\n"
+            f"{markdown_table(exponents, ['affinity', 'exponent'])}\n"
         )
     write_page(page_name("head", args.device), text)
 

@@ -11,7 +11,8 @@ import pathlib
 import subprocess
 import tempfile
 
-from measuring import environment, pipe_table, training_command, write_page
+from cankd.utils import markdown_table
+from measuring import environment, training_command, write_page
 from tqdm import tqdm
 
 CONFIGS = [f"{model}_R10{pair}" for model in ("retinanet", "faster_rcnn", "semantic_fpn") for pair in ("", "_from_R18")]
@@ -35,7 +36,7 @@ def main(args):
     text = (
         f"# Waiting for data\n\n`benchmarks/loader.py`: share of a training step that waits for the loader, with the "
         f"config's one worker beside the training, {environment()}; median of 20 iterations.\n\n"
-        f"{pipe_table(rows, ['config', 'waits'])}\n"
+        f"{markdown_table(rows, ['config', 'waits'])}\n"
     )
     write_page("loader.md", text)
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import cankd.utils.quiet  # noqa: F401
 import torch
 from cankd import model_zoo
-from cankd.utils.files import replace_file
-from tabulate import tabulate
+from cankd.utils import replace_file
 from tqdm import tqdm
 
 HERE = pathlib.Path(__file__).parent
@@ -115,12 +114,6 @@ def environment(device: str | None = None, threads: int | None = None) -> str:
     on_gpu = device == "cuda" if device else torch.cuda.is_available()
     machine = torch.cuda.get_device_name() if on_gpu else f"{threads or torch.get_num_threads()} CPU threads"
     return f"{machine}, PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}"
-
-
-def pipe_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
-    """Returns a Markdown table, its first column to the left."""
-    align = ("left", *["right"] * (len(headers) - 1))
-    return tabulate(rows, headers, "pipe", colalign=align, disable_numparse=True)
 
 
 def write_page(name: str, text: str) -> None:

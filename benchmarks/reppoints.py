@@ -12,9 +12,9 @@ import argparse
 import pathlib
 import statistics
 
-from cankd.utils.files import write_json
-from digit_scenes import BASELINE, run, spread
-from measuring import HERE, pipe_table, write_page
+from cankd.utils import markdown_table, spread, write_json
+from digit_scenes import BASELINE, run
+from measuring import HERE, write_page
 from tqdm import tqdm
 
 DETECTORS = ("retinanet", "reppoints")
@@ -32,7 +32,7 @@ def main(args):
         values = [metrics["AP"] for metrics in runs.values()]
         share = means[detector] / means["retinanet"]
         rows.append([detector, ", ".join(f"{v:.1f}" for v in values), spread(values), f"{share:.0%}"])
-    table = pipe_table(rows, ["", "AP by seed", "AP", "of RetinaNet's"])
+    table = markdown_table(rows, ["", "AP by seed", "AP", "of RetinaNet's"])
     command = f"benchmarks/reppoints.py --seeds {' '.join(map(str, args.seeds))} --iterations {args.iterations}"
     about = f"`{command}`: AP on Digit Scenes, ResNet-10, without distillation."
     text = f"# RepPoints against RetinaNet\n\n{about}\n\n{table}\n"

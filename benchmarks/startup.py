@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 
-from measuring import environment, pipe_table, ratio, take_turns, training_command, write_page
+from cankd.utils import markdown_table
+from measuring import environment, ratio, take_turns, training_command, write_page
 
 IMPORTS = {
     "import Detectron2": "import detectron2.engine, detectron2.evaluation, detectron2.model_zoo",
@@ -34,7 +35,7 @@ def main(args):
         f"# Start-up\n\n`benchmarks/startup.py`: whole processes, from the command to the exit, {environment()}; "
         f"median of {args.repeats} alternating ratios to importing Detectron2's engine, evaluation and model zoo "
         f"(smallest–largest). A run of one iteration (RetinaNet R10, Digit Scenes) reads the data set, builds student "
-        f"and teacher, trains on one batch and saves the checkpoint.\n\n{pipe_table(rows, ['', 'time / import'])}\n"
+        f"and teacher, trains on one batch and saves the checkpoint.\n\n{markdown_table(rows, ['', 'time / import'])}\n"
     )
     write_page("startup.md", text)
 

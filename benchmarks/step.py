@@ -11,6 +11,7 @@ import statistics
 
 import matplotlib.pyplot as plt
 import torch
+from cankd.utils import markdown_table
 from detectors import PAIRS, build_distiller, build_optimizer, random_batch
 from detectron2.utils.events import EventStorage
 from measuring import (
@@ -20,7 +21,6 @@ from measuring import (
     page_name,
     peak_growth,
     peak_growth_apart,
-    pipe_table,
     ratio,
     take_turns,
     write_page,
@@ -139,7 +139,7 @@ def describe_coco_cost(seconds, args):
         f"\n## What a 2x COCO run costs\n\n{COCO_EPOCHS} epochs of {COCO_IMAGES:,} images, {args.images} at a time, "
         f"are {iterations:,.0f} iterations. Eight GPUs are eight such batches at a time and an eighth of the "
         f"iterations; their communication is not measured and comes on top, as does evaluation.\n\n"
-        f"{pipe_table(rows, ['pair', 'step', 'one GPU', 'eight GPUs, at best'])}\n"
+        f"{markdown_table(rows, ['pair', 'step', 'one GPU', 'eight GPUs, at best'])}\n"
     )
 
 
@@ -159,7 +159,7 @@ def main(args):
         sums.append(against_sum)
     headers = ["pair", "step", "time / student", "time / both", "share of time", "memory / student"]
     headers += ["time", "memory"] if args.device == "cuda" else []
-    growth = pipe_table(
+    growth = markdown_table(
         measure_growth(args),
         [
             "images",
@@ -176,8 +176,8 @@ def main(args):
         f"weights and images, {precision}, {where}. Time: median of {args.repeats} alternating ratios "
         f"(smallest–largest) to the student alone and to student and teacher's forward pass; share of the whole step "
         f"that a part adds; memory: ratio of what the first step adds to the peak in a process of its own.\n\n"
-        f"{pipe_table(rows, headers)}\n\nThe CanKD step against a student's step plus a teacher's forward pass, each "
-        f"measured by itself:\n\n{pipe_table(sums, ['pair', 'time / sum'])}\n\n"
+        f"{markdown_table(rows, headers)}\n\nThe CanKD step against a student's step plus a teacher's forward pass, "
+        f"each measured by itself:\n\n{markdown_table(sums, ['pair', 'time / sum'])}\n\n"
         f"## Growth\n\nRetinaNet; time and memory in those of the student's step at {args.images} × {args.size[0]}×"
         f"{args.size[1]}, medians of {args.growth_repeats}.\n\n{growth}\n\n![Time and memory by size]({stem})\n"
     )

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from cankd.engine import build_model, is_distillation
 from cankd.modeling import Distiller
+from cankd.utils import markdown_table
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
-from tabulate import tabulate
 from torch import nn
 
 from .counting import count_by_part, count_executed
@@ -99,4 +99,4 @@ def cost_table(costs: Mapping[str, Mapping[str, Mapping[str, int]]], *, parts: S
                 values = counted["parameters"] / 1e6, counted["flops"] / 1e9, counted["activations"] / 1e6
                 rows.append([model, part, *(f"{value:.2f}" for value in values)])
     headers = ["model", "part", "parameters (M)", "FLOPs (G)", "activations (M)"]
-    return tabulate(rows, headers, "pipe", colalign=("left", "left", "right", "right", "right"), disable_numparse=True)
+    return markdown_table(rows, headers, left=2)

@@ -19,13 +19,12 @@ from cankd.engine import (
     teacher_model,
 )
 from cankd.evaluation import SemSegEvaluator
-from cankd.utils import UserError
+from cankd.utils import UserError, markdown_table
 from detectron2.config import instantiate
 from detectron2.evaluation import CityscapesSemSegEvaluator, COCOEvaluator
 from detectron2.evaluation.evaluator import inference_context
 from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
-from tabulate import tabulate
 from torch import nn
 from tqdm import tqdm
 
@@ -112,7 +111,7 @@ def _describe_levels(model, report):
                 "adapter": pair.adapter,
             }
         )
-    report("\nLevels\n" + tabulate(rows, "keys", "pipe"))
+    report("\nLevels\n" + markdown_table([row.values() for row in rows], list(rows[0]), left=2))
     return rows
 
 
@@ -133,7 +132,7 @@ def _load_weights(model, options, report):
     if options.inherit:
         found["inherited"] = len(model.teacher.give_weights(model.student, options.inherit))
         rows.append(("† teacher to student", f"{found['inherited']} of {len(model.student.state_dict())} keys copied"))
-    report("\nWeights\n" + tabulate(rows, ["model", "keys"], "pipe"))
+    report("\nWeights\n" + markdown_table(rows, ["model", "keys"], left=2))
     return found
 
 
@@ -175,7 +174,8 @@ def _evaluate_teacher(data, model, records, num_images, report):
         raise UserError(f"the teacher's predictions do not fit the data ({error}): {advice}") from error
     scores = {task: {k: v for k, v in metrics.items() if "-" not in k} for task, metrics in results.items()}
     for task, metrics in scores.items():
-        report(f"\nTeacher on {len(chosen)} images, {task}\n" + tabulate([metrics], "keys", "pipe", floatfmt=".1f"))
+        table = markdown_table([[f"{value:.1f}" for value in metrics.values()]], list(metrics), left=0)
+        report(f"\nTeacher on {len(chosen)} images, {task}\n{table}")
         for name in LOWEST_SCORES.keys() & metrics.keys():
             if not metrics[name] >= LOWEST_SCORES[name]:  # NaN if it predicts nothing
                 raise UserError(f"the teacher's {task} {name} on {len(chosen)} images is {metrics[name]:.2f}: {advice}")
@@ -206,7 +206,7 @@ def _take_step(config, model, records, num_gpus, report):
     if gradients:
         rows = [(level, f"{row['ratio']:.2g}", f"{row['cosine']:+.2f}") for level, row in gradients.items()]
         title, headers = "Gradient at the student's feature, distillation against task", ["level", "ratio", "cosine"]
-        report(f"\n{title}\n" + tabulate(rows, headers, "pipe", disable_numparse=True))
+        report(f"\n{title}\n" + markdown_table(rows, headers))
     else:
         report("\nNo distillation: its weight is 0 (model.head.weight)")
     parts = ", ".join(f"{name} {num_bytes / 2**30:.2f}" for name, num_bytes in memory.items())

@@ -2,7 +2,7 @@ import math
 from collections.abc import Mapping
 
 from cankd.evaluation import METRICS
-from tabulate import tabulate
+from cankd.utils import markdown_table
 
 __all__ = ["comparison_table", "gap_closed"]
 
@@ -28,8 +28,7 @@ def comparison_table(results: Mapping[str, Mapping[str, float]], *, student: str
         share = gap_closed(results[student]["AP"], metrics["AP"], results[teacher]["AP"])
         is_end = title in (student, teacher) or math.isnan(share)
         rows.append([title, *(_format(v) for v in values), "" if is_end else f"{share:.0%}"])
-    align = ("left", *["right"] * (len(METRICS["bbox"]) + 1))
-    return tabulate(rows, ["", *METRICS["bbox"], "gap closed"], "pipe", colalign=align, disable_numparse=True)
+    return markdown_table(rows, ["", *METRICS["bbox"], "gap closed"])
 
 
 def _format(value):
