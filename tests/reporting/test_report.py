@@ -46,6 +46,26 @@ def test_one_page_gathers_everything(page):
     assert not [name for name in os.listdir(os.path.dirname(page)) if "unfinished" in name]
 
 
+def test_tables_of_corruptions_are_escaped(tmp_path):
+    results = {"bbox": {"AP": 10.0, "AP50": 20.0, "AP75": 5.0}}
+    grid = {Cell("clean", 0): results, Cell("fog", 2): {"bbox": {"AP": 7.25, "AP50": 20.0, "AP75": 5.0}}}
+    extra = tmp_path / "extra"
+    compare_robustness({"<i>a&b": grid}, str(extra), command="tool <x> & y")
+    with open(make_report([("a", write_run(tmp_path / "run"))], str(tmp_path), include=[str(extra)])) as f:
+        text = f.read()
+    assert "<code>tool &lt;x&gt; &amp; y</code>" in text and "<h3>bbox</h3>" in text
+    assert "<h4>&lt;i&gt;a&amp;b, AP</h4>" in text and "<i>" not in text
+    assert "severity 2</th>" in text and "7.2" in text and text.count("72.5") == 1  # rPC
+
+
+@pytest.mark.parametrize("contents", ['{"summary": {}, "cells": {}}', "{", "[]"])
+def test_another_robustness_file_is_refused(tmp_path, contents):
+    run = write_run(tmp_path / "run")
+    (tmp_path / "run" / "robustness.json").write_text(contents)
+    with pytest.raises(ValueError, match="run/robustness.json holds no tables .* by tools/compare_robustness.py"):
+        make_report([("a", run)], str(tmp_path / "report"))
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 def test_page_works_in_a_browser(page, width):
     playwright = pytest.importorskip("playwright.sync_api", reason="the report is opened by Playwright")

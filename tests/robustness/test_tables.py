@@ -16,16 +16,25 @@ def grid(cells, task="bbox", **values):
     return {cell: {task: dict.fromkeys(names, values.get(str(cell), 40.0 - cell.severity))} for cell in cells}
 
 
+def rows_of(text):
+    return [[word.strip() for word in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+
+
 def test_tables_of_the_benchmark(tmp_path):
     text = compare_robustness({"plain": grid(choose_cells()), "better": grid(choose_cells(), clean=37)}, str(tmp_path))
     assert (tmp_path / "robustness.md").read_text() == text
-    rows = [[word.strip() for word in line.split("|")[1:5]] for line in text.splitlines() if line.startswith("| ")]
+    rows = [row[:4] for row in rows_of(text)]
     assert rows[0] == ["", "AP clean", "AP mPC", "AP rPC"]
     assert rows[1:3] == [["plain", "40.0", "37.0", "92.5"], ["better", "37.0", "37.0", "100.0"]]
     assert text.count("| gaussian_noise") == 2 and "39.0 |         38.0" in text
     assert "mPC is not the benchmark's" not in text and "rPC needs" not in text
     stored = json.loads((tmp_path / "robustness.json").read_text())
     assert stored["summary"]["bbox"]["plain"]["AP50"] == {"clean": 40, "mPC": 37, "rPC": 92.5}
+    summary, plain, better = stored["tables"]["bbox"]
+    assert (summary["title"], plain["title"], better["title"]) == ("bbox", "plain, AP", "better, AP")
+    assert summary["rows"][0][:4] == ["plain", "40.0", "37.0", "92.5"] and summary["headers"] == rows_of(text)[0]
+    assert plain["rows"][0] == ["gaussian_noise", "39.0", "38.0", "37.0", "36.0", "35.0"]
+    assert stored["remarks"] == [] and stored["command"] == ""
     with open(tmp_path / "robustness.csv") as f:
         lines = list(csv.DictReader(f))
     assert len(lines) == 2 * 76 * 3

@@ -2,15 +2,15 @@
 
 import base64
 import fnmatch
+import json
 import os
-import statistics
 from collections.abc import Sequence
+from html import escape
 from typing import NamedTuple
 
 import jinja2
-import markdown
 from cankd.evaluation import METRICS
-from cankd.utils import UserError, replace_file
+from cankd.utils import UserError, replace_file, spread
 from tabulate import tabulate
 
 from .curve_pictures import plot_runs
@@ -106,21 +106,15 @@ def _result_tables(curves):
         if groups:
             metrics = [m for m in METRICS[task] if any(m in run for seeds in groups.values() for run in seeds)]
             rows = [
-                [name, len(seeds), *(_spread([s[m] for s in seeds if m in s]) for m in metrics)]
+                [name, len(seeds), *(spread([s[m] for s in seeds if m in s]) for m in metrics)]
                 for name, seeds in groups.items()
             ]
             yield f"<h3>{heading}</h3>{_table(rows, ['', 'runs', *metrics])}"
 
 
-def _spread(values):
-    values = [value for value in values if value == value]  # a metric may be undefined
-    if not values:
-        return "–"
-    return f"{statistics.mean(values):.1f}" + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
-
-
 def _table(rows, headers):
-    return f'<div class="scroll">{tabulate(rows, headers, "html", disable_numparse=True)}</div>'
+    table = tabulate(rows, headers, "html", headersglobalalign="right", disable_numparse=True)  # escapes its cells
+    return f'<div class="scroll">{table}</div>'
 
 
 def _picture_sections(folders, skip):
@@ -130,8 +124,8 @@ def _picture_sections(folders, skip):
             continue
         seen.add(os.path.realpath(path))
         name = os.path.basename(path)
-        if name == "robustness.md":
-            found["Robustness to corruptions"][0].append(_read_markdown(path))
+        if name == "robustness.json":
+            found["Robustness to corruptions"][0].append(_robustness_tables(path))
         for title, patterns in _PICTURES.items():
             if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
                 found[title][1].append(_embed(path, caption))
@@ -151,11 +145,23 @@ def _files(folders):
                 yield path, os.path.relpath(path, above)
 
 
-def _read_markdown(path):
-    with open(path) as f:
-        lines = [f"#{line}" if line.startswith("##") else line for line in f if not line.startswith(("# ", "![]"))]
-    html = markdown.markdown("".join(lines), extensions=["tables"])
-    return html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+def _robustness_tables(path):
+    """Returns what :func:`cankd.robustness.compare_robustness` has written, as HTML."""
+    try:
+        with open(path) as f:
+            contents = json.load(f)
+        parts = [f"<p><code>{escape(contents['command'])}</code></p>"] if contents["command"] else []
+        for summary, *by_severity in contents["tables"].values():
+            parts += [f"<h3>{escape(summary['title'])}</h3>", _table(summary["rows"], summary["headers"])]
+            parts += [f"<p>{escape(remark)}</p>" for remark in contents["remarks"]]
+            for table in by_severity:
+                parts += [f"<h4>{escape(table['title'])}</h4>", _table(table["rows"], table["headers"])]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} holds no tables of corrupted images ({type(error).__name__}: {error}): make it anew by "
+            "tools/compare_robustness.py, or take it away"
+        ) from error
+    return "".join(parts)
 
 
 def _embed(path, caption):

@@ -4,15 +4,16 @@ from collections.abc import Mapping
 
 from cankd.data import CORRUPTION_GROUPS
 from cankd.evaluation import ROBUSTNESS_METRICS, Grid, metric_of, severity_means, summarize_robustness
-from cankd.utils import UserError, replace_file, write_json
+from cankd.utils import UserError, markdown_table, replace_file, write_json
 from cankd.visualization import draw_severity_curves
-from tabulate import tabulate
 
 __all__ = ["compare_robustness"]
 
 
 def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: str = "") -> str:
     """Writes how models compare on corrupted images: tables as robustness.md, .json and .csv, curves as a PNG a task.
+
+    The JSON has the tables as they are shown, all results by cell, and what these sum up to.
 
     Args:
         grids: map from model name to its results by cell.
@@ -27,18 +28,16 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
             written.
     """
     tasks = _common_metrics(grids)
-    parts = ["# Robustness to corruptions", *([f"`{command}`"] if command else [])]
-    summary = {}
-    for task, metrics in tasks.items():
-        summary[task] = {
-            name: {metric: summarize_robustness(grid, task, metric) for metric in metrics}
-            for name, grid in grids.items()
-        }
-        parts += [f"## {task}", _summary_table(summary[task]), *_remarks(grids)]
-        if any(cell.severity for grid in grids.values() for cell in grid):
-            parts += [f"![](robustness_{task}.png)"]
-            parts += [f"### {name}, {metrics[0]}\n\n{_matrix(grid, task, metrics[0])}" for name, grid in grids.items()]
-    text = "\n\n".join(parts) + "\n"
+    summary = {
+        task: {name: {m: summarize_robustness(grid, task, m) for m in metrics} for name, grid in grids.items()}
+        for task, metrics in tasks.items()
+    }
+    tables = {task: [_summary_table(task, summary[task])] for task in tasks}
+    if any(cell.severity for grid in grids.values() for cell in grid):
+        for task, metrics in tasks.items():
+            tables[task] += [_severity_table(name, grid, task, metrics[0]) for name, grid in grids.items()]
+    page = {"command": command, "remarks": list(_remarks(grids)), "tables": tables}
+    text = _as_markdown(**page)
     path = os.path.join(output_dir, "robustness")
     try:
         os.makedirs(output_dir, exist_ok=True)
@@ -47,7 +46,7 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
         with replace_file(f"{path}.csv", "w") as f:
             _write_csv(f, grids, tasks)
         cells = {name: {str(cell): results for cell, results in grid.items()} for name, grid in grids.items()}
-        write_json(f"{path}.json", {"summary": summary, "cells": cells})
+        write_json(f"{path}.json", {**page, "summary": summary, "cells": cells})
         with replace_file(f"{path}.md", "w") as f:
             f.write(text)
     except OSError as error:
@@ -82,14 +81,25 @@ def _common_metrics(grids):
     )
 
 
-def _summary_table(summary):
+def _as_markdown(command, remarks, tables):
+    parts = ["# Robustness to corruptions", *([f"`{command}`"] if command else [])]
+    for task, (summary, *by_severity) in tables.items():
+        parts += [f"## {task}", markdown_table(summary["rows"], summary["headers"]), *remarks]
+        if by_severity:
+            parts += [f"![](robustness_{task}.png)"]
+        for table in by_severity:
+            parts += [f"### {table['title']}", markdown_table(table["rows"], table["headers"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary_table(task, summary):
     metrics = list(next(iter(summary.values())))
     headers = ["", *(f"{metric}{suffix}" for metric in metrics for suffix in (" clean", " mPC", " rPC"))]
     rows = [
         [name, *(_format(found[metric][key]) for metric in metrics for key in ("clean", "mPC", "rPC"))]
         for name, found in summary.items()
     ]
-    return _table(rows, headers)
+    return {"title": task, "headers": headers, "rows": rows}
 
 
 def _remarks(grids):
@@ -107,17 +117,14 @@ def _remarks(grids):
         yield f"mPC is not the benchmark's: it averages {means}, not 15 corruptions at severities 1 to 5."
 
 
-def _matrix(grid, task, metric):
+def _severity_table(name, grid, task, metric):
     severities = sorted({cell.severity for cell in grid} - {0})
     rows = []
     for corruption in dict.fromkeys(cell.corruption for cell in grid if cell.severity):
         found = {cell.severity: metric_of(grid, cell, task, metric) for cell in grid if cell.corruption == corruption}
         rows.append([corruption, *(_format(found.get(severity)) for severity in severities)])
-    return _table(rows, ["", *(f"severity {severity}" for severity in severities)])
-
-
-def _table(rows, headers):
-    return tabulate(rows, headers, "pipe", colalign=("left", *["right"] * (len(headers) - 1)), disable_numparse=True)
+    headers = ["", *(f"severity {severity}" for severity in severities)]
+    return {"title": f"{name}, {metric}", "headers": headers, "rows": rows}
 
 
 def _format(value):
