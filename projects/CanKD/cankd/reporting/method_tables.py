@@ -3,9 +3,8 @@ import statistics
 from collections.abc import Mapping
 
 from cankd.evaluation import METRICS
-from cankd.utils import replace_file, write_json
+from cankd.utils import markdown_table, replace_file, spread, write_json
 from scipy import stats
-from tabulate import tabulate
 
 from .comparison import gap_closed
 
@@ -110,7 +109,7 @@ def _table(results, values, teacher, baseline, metric):
             [
                 title,
                 ", ".join(f"{value:.1f}" for value in by_seed.values()),
-                f"{mean[title]:.1f}" + (f" ± {statistics.stdev(by_seed.values()):.1f}" if len(by_seed) > 1 else ""),
+                spread(by_seed.values()),
                 "" if gain is None else _interval(gain),
                 "" if title == baseline else f"{share:.0%}",
                 *(f"{_ratio(results, title, baseline, key):.2f}" for key in ("seconds", "memory")),
@@ -118,7 +117,7 @@ def _table(results, values, teacher, baseline, metric):
         )
     rows.append(["teacher", "", f"{teacher:.1f}", "", "", "", ""])
     headers = ["", f"{metric} by seed", metric, "gain", "gap closed", "time", "memory"]
-    return tabulate(rows, headers, "pipe", colalign=("left", *["right"] * 6), disable_numparse=True)
+    return markdown_table(rows, headers)
 
 
 def _ratio(results, title, baseline, key):

@@ -1,7 +1,7 @@
 """Figures as text."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
@@ -20,7 +20,7 @@ def markdown_table(rows: Sequence[Sequence[object]], headers: Sequence[str], *, 
     return tabulate(rows, headers, "pipe", colalign=align, disable_numparse=True)
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Iterable[float]) -> str:
     """Returns mean and, of several values, sample standard deviation as text; NaN does not count, and alone is "–"."""
     values = [value for value in values if value == value]
     if not values:
