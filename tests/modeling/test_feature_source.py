@@ -136,7 +136,7 @@ def test_tokens_of_timms_vit_become_a_map():
     "kind, level, message",
     [
         ("retinanet", "p9", r"has no level 'p9': it is no output of its backbone \(p3, p4, p5\) and no sub-module"),
-        ("retinanet", "haed.cls_score", "has no level 'haed.cls_score'.* Near it are head.cls_score"),
+        ("retinanet", "haed.cls_score", "has no level 'haed.cls_score'.* of RetinaNet. Near it are head.cls_score"),
         ("retinanet", "head.cls_score", "'head.cls_score' runs several times .*as head:0:2 for"),
         ("retinanet", "head", "the model's level 'head' is no feature but a tuple: name the entry .* 'head:0'"),
         ("retinanet", "head:0:7", "no entry '7' in what head returns, a list of 3"),

@@ -61,7 +61,7 @@ def _sample_and_weigh(input, offset, weight, stride, padding, dilation):
     x = offset[:, :, :, 1] + axes[1].view(-1, 1, 1) + axes[3] - padding[1]
     # Sides of powers of 2 keep the coordinates of whole pixels free of rounding: which two pixels their gradients
     # compare hangs on it. The padding is zeros, as all that lies outside.
-    height, width = (1 << (size - 1).bit_length() for size in (height, width))
+    height, width = (1 << (int(size) - 1).bit_length() for size in (height, width))
     input = F.pad(input, (0, width - input.shape[3], 0, height - input.shape[2]))
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), dim=-1)
     grid = grid.flatten(1, 3)  # (N, taps × H', W', 2)

@@ -156,8 +156,9 @@ class FeatureSource:
         known = [*declared, *(name for name, _ in self._model.named_modules() if name)]
         close = difflib.get_close_matches(path, known, n=3) or known[:8]
         raise UserError(
-            f"the {self._role} ({type(self._model).__name__}) has no level {level!r}: it is no output of its backbone "
-            f"({', '.join(declared) or 'which declares none'}) and no sub-module. Near it are {', '.join(close)}"
+            f"the {self._role} has no level {level!r}: it is no output of its backbone "
+            f"({', '.join(declared) or 'which declares none'}) and no sub-module of {type(self._model).__name__}. Near "
+            f"it are {', '.join(close)}"
         )
 
     def _measure(self, levels):

@@ -200,7 +200,9 @@ def _train_run(run, threads):
                 return str(error)
     times = list(read_curves(folder).get("time", {}).values())  # none of the first iterations
     result = {"method": run.method.title, "seed": run.seed, "config": _fingerprint(config), "metrics": metrics}
-    write_json(run.result_file, {**result, "seconds": statistics.median(times) if times else None, "memory": _peak_memory()})
+    write_json(
+        run.result_file, {**result, "seconds": statistics.median(times) if times else None, "memory": _peak_memory()}
+    )
     return None
 
 

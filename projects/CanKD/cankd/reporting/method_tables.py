@@ -112,7 +112,7 @@ def _table(results, values, teacher, baseline, metric):
                 spread(by_seed.values()),
                 "" if gain is None else _interval(gain),
                 "" if title == baseline else f"{share:.0%}",
-                *(f"{_ratio(results, title, baseline, key):.2f}" for key in ("seconds", "memory")),
+                *(_ratio(results, title, baseline, key) for key in ("seconds", "memory")),
             ]
         )
     rows.append(["teacher", "", f"{teacher:.1f}", "", "", "", ""])
@@ -121,5 +121,6 @@ def _table(results, values, teacher, baseline, metric):
 
 
 def _ratio(results, title, baseline, key):
-    ratios = [result[key] / results[baseline][seed][key] for seed, result in results[title].items()]
-    return statistics.median(ratios)
+    pairs = [(result[key], results[baseline][seed][key]) for seed, result in results[title].items()]
+    ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
+    return f"{statistics.median(ratios):.2f}" if ratios else "–"
