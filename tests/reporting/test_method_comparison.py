@@ -47,7 +47,7 @@ def test_trains_what_is_not_done_yet_and_writes_the_comparison(tmp_path, monkeyp
         "pkd",
         "strong",
     }
-    weights = {
+    losses = {
         n: json.loads((output / "runs" / f"{n}_0" / "distillation_losses.json").read_text()) for n in ("alone", "pkd")
     }
     assert losses["pkd"] == {level: [f"loss_pkd_{level}"] for level in ("p3", "p4", "p5")}
