@@ -31,6 +31,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/head.py
+	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/teacher.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/startup.py
