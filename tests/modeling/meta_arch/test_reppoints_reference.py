@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from cankd import model_zoo
+from cankd.modeling.backbone import NormedFPN
 from cankd.modeling.meta_arch import MaxIoUMatcher, PointAssigner, PointsToBoxes, RepPoints, RepPointsHead
-from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 
@@ -19,22 +19,24 @@ STAGES = ("class_logits", "initial_points", "refined_points")
 IGNORED, INVALID = -2, -3
 
 
-class Pyramid(torch.nn.Module):
+class Levels(Backbone):
     """Says which levels there are; features are none of these tests' business."""
 
     size_divisibility = 32
 
-    def __init__(self, strides):
+    def __init__(self, strides, channels=None):
         super().__init__()
-        self.strides = strides
+        self._out_features = [f"p{level}" for level in range(len(strides))]
+        self._out_feature_strides = dict(zip(self._out_features, strides))
+        self._out_feature_channels = dict(zip(self._out_features, channels or [None] * len(strides)))
 
-    def output_shape(self):
-        return {f"p{level}": ShapeSpec(stride=stride) for level, stride in enumerate(self.strides)}
+    def forward(self, image):
+        raise NotImplementedError
 
 
 def detector(values, **options):
     model = RepPoints(
-        backbone=Pyramid(values["strides"].tolist()),
+        backbone=Levels(values["strides"].tolist()),
         head=None,
         num_classes=values["num_classes"].item(),
         points_to_boxes=PointsToBoxes("moment"),
@@ -178,8 +180,14 @@ def test_initial_weights_equal_reference(norm):
     )
     parameters = {**dict(head.named_parameters()), **dict(PointsToBoxes("moment").named_parameters())}
     assert_start(parameters, rename(table[f"reppoints_head_{norm}"], HEAD_NAMES))
-    config = model_zoo.get_config("COCO-Detection/reppoints_R50.py").model.backbone
-    config.update(norm=norm_name, out_channels=settings["fpn_channels"])
-    fpn = instantiate(config)
-    parameters = {name: p for name, p in fpn.named_parameters() if not name.startswith("bottom_up")}
-    assert_start(parameters, rename(table[f"reppoints_fpn_{norm}"], FPN_NAMES))
+    table = table[f"reppoints_fpn_{norm}"]
+    channels = [
+        entry["shape"][1] for name, entry in table.items() if name.endswith("conv.weight") and "lateral" in name
+    ]
+    fpn = NormedFPN(
+        bottom_up=Levels([8, 16, 32], channels),
+        in_features=["p0", "p1", "p2"],
+        out_channels=settings["fpn_channels"],
+        norm=norm_name,
+    )
+    assert_start(dict(fpn.named_parameters()), rename(table, FPN_NAMES))
