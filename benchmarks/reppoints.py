@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Whether RepPoints learns as well as RetinaNet: AP on Digit Scenes at equal backbone and length.
+"""Whether RepPoints learns as well as RetinaNet, and where its points best start: AP on Digit Scenes at equal length.
 
-Trains each detector with each seed, one after another; runs that are done are not repeated, interrupted ones continue.
+Trains each variant with each seed, one after another; runs that are done are not repeated, interrupted ones continue.
 The table goes to benchmarks/reppoints.md and .json.
 
 Example:
@@ -17,21 +17,27 @@ from digit_scenes import BASELINE, run
 from measuring import HERE, write_page
 from tqdm import tqdm
 
-DETECTORS = ("retinanet", "reppoints")
+# Title: (folder, detector, overrides)
+VARIANTS = {
+    "RetinaNet": ("retinanet", "retinanet", []),
+    "RepPoints, points start on the grid": ("reppoints", "reppoints", []),
+    "RepPoints, points start at the position": ("reppoints_position", "reppoints", ["model.head.start_on_grid=False"]),
+}
 
 
 def main(args):
-    results = {detector: {} for detector in DETECTORS}
-    args.opts = [f"train.max_iter={args.iterations}"]
-    for detector, seed in tqdm([(detector, seed) for seed in args.seeds for detector in DETECTORS], unit="run"):
-        args.name = f"reppoints/{detector}_{args.iterations}"
-        results[detector][seed] = run(detector, BASELINE, seed, args)
-    means = {d: statistics.mean(metrics["AP"] for metrics in runs.values()) for d, runs in results.items()}
+    results = {title: {} for title in VARIANTS}
+    for title, seed in tqdm([(title, seed) for seed in args.seeds for title in VARIANTS], unit="run"):
+        folder, detector, overrides = VARIANTS[title]
+        args.name = f"reppoints/{folder}_{args.iterations}"
+        args.opts = [f"train.max_iter={args.iterations}", *overrides]
+        results[title][seed] = run(detector, BASELINE, seed, args)
+    means = {title: statistics.mean(metrics["AP"] for metrics in runs.values()) for title, runs in results.items()}
     rows = []
-    for detector, runs in results.items():
+    for title, runs in results.items():
         values = [metrics["AP"] for metrics in runs.values()]
-        share = means[detector] / means["retinanet"]
-        rows.append([detector, ", ".join(f"{v:.1f}" for v in values), spread(values), f"{share:.0%}"])
+        share = means[title] / means["RetinaNet"]
+        rows.append([title, ", ".join(f"{v:.1f}" for v in values), spread(values), f"{share:.0%}"])
     table = markdown_table(rows, ["", "AP by seed", "AP", "of RetinaNet's"])
     command = f"benchmarks/reppoints.py --seeds {' '.join(map(str, args.seeds))} --iterations {args.iterations}"
     about = f"`{command}`: AP on Digit Scenes, ResNet-10, without distillation."

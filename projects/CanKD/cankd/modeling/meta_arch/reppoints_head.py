@@ -17,7 +17,8 @@ class RepPointsHead(nn.Module):
     """Classification and two-stage point regression of RepPoints (Yang et al. 2019, Fig. 2 and Sec. 4).
 
     The first stage moves a set of points from each position of the feature map; deformable convolutions at those points
-    then classify the position and move the points once more.
+    then classify the position and move the points once more. Weights start as published: normal with a standard
+    deviation of 0.01, biases 0, and those of the deformable convolutions as :class:`cankd.layers.DeformConv` has them.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class RepPointsHead(nn.Module):
                 multiplied by.
             prior_prob: foreground probability at the start.
             start_on_grid: whether the first stage's points start on the regular grid, where a deformable convolution is
-                a plain one, rather than all at the position itself, as published. The classes are learnt sooner so.
+                a plain one, rather than all at the position itself, as published. Short trainings end higher so.
 
         Raises:
             UserError: if ``num_points`` is no such number.
