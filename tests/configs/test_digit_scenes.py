@@ -51,3 +51,10 @@ def test_pair_trains_a_step(name, tmp_path):
     sum(losses.values()).backward()
     bottom_up = getattr(model.student.backbone, "bottom_up", model.student.backbone)
     assert bottom_up.stem.conv1.weight.grad.any()
+
+
+def test_narrow_pspnet_does_not_take_the_published_start():
+    head = instantiate(recipe("pspnet_R10").model.sem_seg_head)
+    for part in (head, head.auxiliary):
+        bound = part.predictor.in_channels**-0.5  # of torch's convolutions
+        assert part.predictor.weight.abs().max().item() == pytest.approx(bound, rel=0.05)
