@@ -28,5 +28,9 @@ def test_object_that_no_element_meets():
     assert match(overlaps, match_unmet=True) == [(1, 1), (1, 1), (1, 1)]
 
 
+def test_low_quality_matches_have_a_lowest_iou():
+    assert match([[0.3, 0.1], [0.0, 0.2]], min_iou=0.3) == [(0, 1), (None, 0)]
+
+
 def test_no_objects():
     assert match(torch.zeros(0, 2)) == [(None, 0)] * 2

@@ -80,8 +80,15 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         if report is None:
             return
         trunk = "backbone.bottom_up." if any("backbone.bottom_up." in k for k in report.loaded) else "backbone."
-        # Pre-trained backbones may have their batch norms' statistics folded into the weights, and offsets start at 0.
-        absent = (".running_mean", ".running_var", ".conv2_offset.weight", ".conv2_offset.bias")
+        # Pre-trained backbones may have their batch norms' statistics folded into the weights, older ones do not count
+        # batches, and offsets start at 0.
+        absent = (
+            ".running_mean",
+            ".running_var",
+            ".num_batches_tracked",
+            ".conv2_offset.weight",
+            ".conv2_offset.bias",
+        )
         missing = [k for k in report.missing if not k.endswith(absent)]
         broken = [k for k in [*missing, *report.unexpected, *(row[0] for row in report.reshaped)] if trunk in k]
         problem = None

@@ -5,4 +5,5 @@ from .points_to_boxes import PointsToBoxes
 from .pyramid_pooling import PyramidPooling
 from .reppoints import RepPoints
 from .reppoints_head import RepPointsHead
+from .scaled_fcos_head import ScaledFCOSHead
 from .sem_seg_head import SemSegHead
