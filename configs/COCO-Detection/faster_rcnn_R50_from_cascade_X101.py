@@ -1,4 +1,4 @@
-"""CanKD: Faster R-CNN-R50 from Cascade Mask R-CNN-X101 (32x8d), which cascade_mask_rcnn_X101.py trains."""
+"""CanKD: Faster R-CNN-R50 from Cascade Mask R-CNN-X101 (64x4d), which cascade_mask_rcnn_X101.py trains."""
 
 from .cascade_mask_rcnn_X101 import model as _teacher
 from .cascade_mask_rcnn_X101 import train as _teacher_train

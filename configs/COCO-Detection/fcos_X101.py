@@ -1,13 +1,11 @@
-"""A teacher: FCOS with ResNeXt-101 64x4d, from torchvision's ImageNet weights."""
+"""A teacher: FCOS with ResNeXt-101 64x4d, from OpenMMLab's ImageNet weights, trained at two scales."""
 
-from torchvision.models import ResNeXt101_64X4D_Weights
-
-from ..common.models.resnext import imagenet_rgb, resnext101
-from .fcos_R50 import dataloader, lr_multiplier, model, optimizer, train
+from ..common.models.resnext import imagenet_rgb, resnext101, weights_64x4d
+from .fcos_R101 import dataloader, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up = resnext101(64, 4)
 model.update(imagenet_rgb)
 dataloader.train.mapper.image_format = "RGB"
 
-train.init_checkpoint = ResNeXt101_64X4D_Weights.IMAGENET1K_V1.url
+train.init_checkpoint = weights_64x4d
 train.output_dir = "output/COCO-Detection/fcos_X101"

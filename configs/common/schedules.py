@@ -23,6 +23,7 @@ sgd.params.weight_decay_norm = 1e-4
 # 24 epochs of COCO's 117,266 annotated training images, 4 an iteration.
 coco_epoch = 29317
 coco_1x_iterations = 12 * coco_epoch
+coco_20e_iterations = 20 * coco_epoch
 coco_2x_iterations = 24 * coco_epoch
 
 
@@ -36,6 +37,7 @@ def _coco_steps(iterations, milestones):
 
 
 coco_1x = _coco_steps(coco_1x_iterations, [8, 11, 12])
+coco_20e = _coco_steps(coco_20e_iterations, [16, 19, 20])
 coco_2x = _coco_steps(coco_2x_iterations, [16, 22, 24])
 
 # For a total batch of 8 crops. The rate ends at 1e-4.

@@ -2,11 +2,13 @@ import pathlib
 
 import pytest
 import torch
+import torchvision
 from cankd import model_zoo
-from cankd.checkpoint import inherit_weights
+from cankd.checkpoint import DistillationCheckpointer, inherit_weights
 from cankd.engine import build_model
 from cankd.layers import DeformBottleneckBlock
 from detectron2.config import instantiate
+from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling.backbone.resnet import BottleneckBlock
 from detectron2.utils.events import EventStorage
 from omegaconf import OmegaConf
@@ -18,7 +20,7 @@ INHERITED = {
     "retinanet_R50_from_X101": {"backbone.fpn_lateral5.weight", "backbone.top_block.p6.bias", "head.bbox_pred.weight"},
     "faster_rcnn_R50_from_R101": {"backbone.fpn_lateral5.weight", "roi_heads.box_predictor.bbox_pred.weight"},
     "faster_rcnn_R50_from_cascade_X101": {"backbone.fpn_lateral5.weight", "roi_heads.box_head.fc1.weight"},
-    "fcos_R50_from_R101": {"backbone.fpn_lateral5.weight", "head.ctrness.weight"},
+    "fcos_R50_from_R101": {"backbone.fpn_lateral5.weight", "head.ctrness.weight", "head.scales"},
     "reppoints_R50_from_X101": {
         "backbone.top_block.p6.norm.weight",
         "head.cls_conv.weight",
@@ -60,6 +62,11 @@ def test_recipe_trains_a_step(name, tmp_path):
     sum(losses.values()).backward()
     bottom_up = model.student.backbone.bottom_up
     assert bottom_up.res3[0].conv1.weight.grad.any() and bottom_up.res2[0].conv1.weight.grad is None
+    norm = bottom_up.res3[0].conv1.norm
+    if name.startswith("fcos"):
+        assert isinstance(norm, FrozenBatchNorm2d)
+    else:
+        assert norm.weight.grad.any() and norm.bias.grad.any() and not norm.running_mean.any()
     before = bottom_up.res3[0].conv1.weight.clone()
     optimizer.step()
     assert not torch.equal(before, bottom_up.res3[0].conv1.weight)
@@ -80,7 +87,6 @@ def test_inheriting_recipe_differs_in_nothing_else(name):
 def test_recipe_has_the_published_schedule(name):
     config = recipe(name)
     assert config.dataloader.train.total_batch_size == config.train.reference_batch_size == 4
-    assert config.dataloader.train.mapper.image_format == config.dataloader.test.mapper.image_format == "BGR"
     assert (config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay) == (0.005, 0.9, 1e-4)
     assert config.train.clip_gradients.max_norm == 35
     length, *milestones = (12, 8, 11) if name == "retinanet_R50_from_fcos_X101" else (24, 16, 22)
@@ -92,6 +98,69 @@ def test_recipe_has_the_published_schedule(name):
         assert multiplier((milestone + 0.1) / length) == pytest.approx(before / 10)
     warm = 500 / config.train.max_iter
     assert multiplier(warm * 0.5) == pytest.approx(0.5, abs=0.01) and multiplier(warm * 1.01) == 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_student_gets_images_in_its_own_channel_order(name):
+    config = recipe(name)
+    order = "BGR" if name.startswith("fcos") else "RGB"
+    data, student = config.dataloader, config.model.student
+    assert data.train.mapper.image_format == data.test.mapper.image_format == order
+    assert student.get("input_format", config.model.get("input_format", "BGR")) == order
+    assert (student.pixel_mean[0] > student.pixel_mean[2]) == (order == "RGB")
+    baseline = recipe(name.split("_from_")[0])
+    assert baseline.model == student and baseline.dataloader == data
+    assert baseline.train.init_checkpoint == config.train.init_checkpoint
+    source = "MSRA/R-50.pkl" if order == "BGR" else "/resnet50-"
+    assert source in config.train.init_checkpoint
+
+
+def test_student_starts_as_torchvisions_resnet(tmp_path):
+    torch.manual_seed(0)
+    source = torchvision.models.resnet50().eval()
+    for module in source.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_var, 0.5, 1)
+    # The published file is older than the counting of batches.
+    weights = {key: value for key, value in source.state_dict().items() if "num_batches_tracked" not in key}
+    torch.save(weights, tmp_path / "resnet50.pth")
+    config = recipe("faster_rcnn_R50").model
+    student = instantiate(config).eval()
+    DistillationCheckpointer(student, str(tmp_path)).resume_or_load(str(tmp_path / "resnet50.pth"), resume=False)
+    image = torch.randint(256, (3, 64, 64))
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    expected = source.maxpool(source.relu(source.bn1(source.conv1((image - mean)[None] / std))))
+    expected = source.layer4(source.layer3(source.layer2(source.layer1(expected))))
+    found = student.backbone.bottom_up(student.preprocess_image([{"image": image}]).tensor)["res5"]
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
+
+
+@pytest.mark.parametrize(
+    "name, epochs, drop, rate, sides",
+    [
+        ("retinanet_X101", 12, 8, 0.0025, 800),
+        ("fcos_R101", 24, 16, 0.0025, [640, 800]),
+        ("fcos_X101", 24, 16, 0.0025, [640, 800]),
+        ("reppoints_X101", 24, 16, 0.0025, 800),
+        ("cascade_mask_rcnn_X101", 20, 16, 0.005, 800),
+    ],
+)
+def test_teacher_has_the_published_schedule(name, epochs, drop, rate, sides):
+    config = recipe(name)
+    assert (config.train.max_iter, config.optimizer.lr) == (epochs * 29317, rate)
+    multiplier = instantiate(config.lr_multiplier)
+    assert multiplier((drop - 0.1) / epochs) == pytest.approx(1)
+    assert multiplier((drop + 0.1) / epochs) == pytest.approx(0.1)
+    assert config.dataloader.train.mapper.augmentations[0].short_edge_length == sides
+
+
+def test_low_quality_matches_are_the_published_ones():
+    match = instantiate(recipe("retinanet_R50").model.anchor_matcher)
+    matches, labels = match(torch.tensor([[0.45, 0.2], [0.3, 0.25]]))
+    assert matches[0] == 1 and labels.tolist() == [1, 0]
+    for name in ("faster_rcnn_R50", "cascade_mask_rcnn_X101"):
+        match = instantiate(recipe(name).model.proposal_generator.anchor_matcher)
+        assert match(torch.tensor([[0.35, 0.2, 0.0], [0.0, 0.0, 0.25]]))[1].tolist() == [1, 0, 0]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -126,7 +195,7 @@ def blocks(name):
     [
         ("retinanet_X101", 64, [256, 512, 1024, 2048]),
         ("fcos_X101", 64, [256, 512, 1024, 2048]),
-        ("cascade_mask_rcnn_X101", 32, [256, 512, 1024, 2048]),
+        ("cascade_mask_rcnn_X101", 64, [256, 512, 1024, 2048]),
         ("reppoints_X101", 32, [128, 256, 512, 1024]),
     ],
 )

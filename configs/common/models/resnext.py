@@ -1,4 +1,5 @@
 from cankd.layers import DeformBottleneckBlock
+from cankd.modeling.backbone import FixedStatisticsResNet
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
 from detectron2.modeling.backbone import BasicStem, ResNet
@@ -8,6 +9,9 @@ _constants = get_config("common/data/constants.py").constants
 
 # ImageNet's in RGB, for backbones that were pre-trained outside of Detectron2.
 imagenet_rgb = dict(pixel_mean=_constants.imagenet_rgb256_mean, pixel_std=_constants.imagenet_rgb256_std)
+# OpenMMLab's ImageNet weights of ResNeXt-101.
+weights_32x4d = "https://download.openmmlab.com/pretrain/third_party/resnext101_32x4d-a5af3160.pth"
+weights_64x4d = "https://download.openmmlab.com/pretrain/third_party/resnext101_64x4d-ee2c6f71.pth"
 
 
 def resnext(depths, num_groups, width_per_group, deformable=(), norm="BN", width=64, freeze_at=0, out_features=None):
@@ -50,5 +54,7 @@ def small_resnext(**options):
 
 
 def resnext101(num_groups, width_per_group, **options):
-    """ResNeXt-101 with pre-trained weights, its norms and its first stage frozen."""
-    return resnext((3, 4, 23, 3), num_groups, width_per_group, norm="FrozenBN", freeze_at=2, **options)
+    """ResNeXt-101 with pre-trained weights: the statistics of its norms are fixed, its first stage is frozen."""
+    model = resnext((3, 4, 23, 3), num_groups, width_per_group, freeze_at=2, **options)
+    model._target_ = FixedStatisticsResNet
+    return model
