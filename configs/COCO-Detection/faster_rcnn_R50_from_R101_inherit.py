@@ -1,4 +1,4 @@
-"""CanKD†: the student's neck and box head start from the teacher's weights, its RPN does not, as published."""
+"""CanKD†: the student's neck and box head start from the teacher's weights, its RPN does not."""
 
 from ..common.inheritance import faster_rcnn
 from .faster_rcnn_R50_from_R101 import dataloader, lr_multiplier, model, optimizer, train

@@ -49,6 +49,9 @@ def test_recipe_trains_a_step(name, tmp_path):
     model = build_model(config)
     assert len(model.student.backbone.bottom_up.res4) == 6
     assert len(model.teacher.model.backbone.bottom_up.res4) == 23
+    published_levels = ["p2", "p3", "p4", "p5"] if name.startswith("faster_rcnn") else ["p3", "p4", "p5", "p6"]
+    shapes = model.student.backbone.output_shape(), model.teacher.model.backbone.output_shape()
+    assert all(shapes[0][level] == shapes[1][level] for level in published_levels)
     if name in INHERITED:
         copied = set(inherit_weights(model.student, teacher, recipe(f"{name}_inherit").train.inherit))
         assert INHERITED[name] < copied

@@ -43,8 +43,8 @@ class SemSegHead(nn.Module):
             ignore_value: label that is not trained.
             published_start: whether the weights start as in the published segmentation recipes, normal with a standard
                 deviation of √(2 / fan_out) in the context and 0.01 in the classifier, biases 0. Otherwise the context
-                keeps its weights, and the classifier starts as torch's convolutions do: narrow heads do not learn with
-                0.01.
+                keeps its weights, and the classifier starts as torch's convolutions do: the 48 channels of Digit Scenes
+                do not learn from 0.01 in 1,000 iterations. (The published 128 channels do, in 80,000.)
             average_labelled: whether the cross entropy is averaged over the pixels that have a label. By default it is
                 averaged over all of them, as published: those to be ignored add nothing to the sum, but count.
             loss_name, loss_weight: of the cross entropy.
