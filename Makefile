@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/python tools/demo.py
 
 test: setup $(VENV)/.browser
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: setup
 	$(BIN)/black --check --quiet --line-length 120 $(SOURCES) || { echo "run 'make format'"; exit 1; }

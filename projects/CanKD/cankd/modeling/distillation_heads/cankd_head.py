@@ -70,7 +70,8 @@ class CanKDHead(DistillationHead):
         self._check_size(level, teacher)
         if level in self.non_local:
             non_local = self.non_local[level]
-            if self.instance_norm and non_local.is_affine:
+            # Covariances are channels × channels: with fewer positions than channels the feature itself costs less.
+            if self.instance_norm and non_local.is_affine and teacher[0, 0].numel() >= teacher.shape[1]:
                 *moments, teacher_variance = covariances(student, teacher)
                 return instance_normalized_mse(*non_local.fused_covariances(teacher, *moments), teacher_variance)
             student = non_local(student, teacher)
