@@ -19,7 +19,7 @@ def test_models_by_title(config):
     weights = config.train.init_checkpoint
     assert list(load_models(config)) == ["distilled student", "teacher"]
     assert list(load_models(config, baseline=weights)) == ["student", "distilled student", "teacher"]
-    assert not any(model.training for model, _ in load_models(config).values())
+    assert not any(loaded.model.training for loaded in load_models(config).values())
     config.model = config.model.student
     assert list(load_models(config)) == ["model"]
     with pytest.raises(ValueError, match="this config describes one model"):
@@ -33,7 +33,7 @@ def test_a_teacher_of_another_channel_order_reads_its_own(config):
     config.model.teacher.input_format = "RGB"
     record = choose_records(config, images=1)[0]
     models = load_models(config)
-    student, teacher = (mapper(record)["image"] for _, mapper in models.values())
+    student, teacher = (model.read([record])[0]["image"] for model in models.values())
     assert student.flip(0).equal(teacher) and not student.equal(teacher)
 
 

@@ -24,7 +24,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from .method_tables import write_comparison
+from .method_tables import metric_value, write_comparison
 from .run_metrics import read_curves
 
 __all__ = ["Method", "compare_methods", "parse_method"]
@@ -217,7 +217,7 @@ def _points(results, teacher):
     task = next(task for task in METRICS if task in teacher)
     metric = next(name for name in METRICS[task] if name in teacher[task])
     values = {
-        title: {seed: result["metrics"][task][metric] for seed, result in by_seed.items()}
+        title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
         for title, by_seed in results.items()
     }
     return values, metric, teacher[task][metric]

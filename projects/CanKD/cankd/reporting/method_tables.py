@@ -8,7 +8,7 @@ from scipy import stats
 
 from .comparison import gap_closed
 
-__all__ = ["paired_difference", "verdict", "write_comparison"]
+__all__ = ["metric_value", "paired_difference", "verdict", "write_comparison"]
 
 Results = Mapping[str, Mapping[int, Mapping]]
 
@@ -23,6 +23,12 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> t
         return None
     interval = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     return statistics.mean(differences), float(interval.low), float(interval.high)
+
+
+def metric_value(result: Mapping, task: str, metric: str) -> float:
+    """Returns a run's metric. Where nothing at all was detected, which Detectron2 calls NaN, it is 0."""
+    value = result["metrics"][task][metric]
+    return 0.0 if value is None or value != value else value
 
 
 def verdict(values: Mapping[str, Mapping[int, float]], baseline: str, metric: str) -> str:
@@ -82,7 +88,7 @@ def write_comparison(
     for task in (task for task in METRICS if task in teacher):
         metric = next(name for name in METRICS[task] if name in teacher[task])
         values = {
-            title: {seed: result["metrics"][task][metric] for seed, result in by_seed.items()}
+            title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
             for title, by_seed in results.items()
         }
         text = verdict(values, baseline, metric)
