@@ -16,12 +16,12 @@ import re
 import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import cost_table, count_config_costs
 from cankd.engine import load_config
-from cankd.utils import report_mistakes
+from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes()
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     config.train.device = "cpu"  # counting takes no time
     costs = count_config_costs(config, *args.size)
     print(
@@ -40,6 +40,7 @@ def size(text):
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
+    add_model_arguments(parser)
     parser.add_argument("--size", type=size, default="800x1344", metavar="HEIGHTxWIDTH", help="of the image, in pixels")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("opts", nargs="*", help="options of the config, key=value")

@@ -13,13 +13,13 @@ import sys
 import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import check_distillation
 from cankd.engine import load_config
-from cankd.utils import report_mistakes
+from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 from cankd.utils.files import write_json
 
 
 @report_mistakes()
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     found = check_distillation(config, num_images=args.images, num_gpus=args.num_gpus)
     if args.json:
         write_json(args.json, found)
@@ -28,7 +28,10 @@ def main(args):
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of a distillation")
+    parser.add_argument(
+        "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
+    )
+    add_model_arguments(parser)
     parser.add_argument("--images", type=int, default=50, help="test images on which the teacher is evaluated, or 0")
     parser.add_argument("--num-gpus", type=int, default=1, help="of all machines; the step is that of one of them")
     parser.add_argument("--json", metavar="FILE", help="where to write what was found, as JSON")

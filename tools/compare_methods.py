@@ -19,7 +19,7 @@ import sys
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import METHODS
 from cankd.reporting import compare_methods, parse_method
-from cankd.utils import report_mistakes
+from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes("The same command continues.")
@@ -33,6 +33,7 @@ def main(args):
         args.seeds,
         args.output,
         overrides=overrides,
+        models=model_arguments(args),
         runs_dir=args.runs,
         jobs=args.jobs,
         command=shlex.join(["tools/compare_methods.py", *sys.argv[1:]]),
@@ -42,7 +43,10 @@ def main(args):
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of a distillation")
+    parser.add_argument(
+        "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
+    )
+    add_model_arguments(parser, methods=False)
     help = f"alone (always there), {', '.join(METHODS)}, sums such as cankd+kd, and any of these with _inherit"
     parser.add_argument("--methods", nargs="+", required=True, metavar="[TITLE=]METHOD", help=help)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")

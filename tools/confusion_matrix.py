@@ -14,12 +14,12 @@ import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.evaluation import COUNTINGS
 from cankd.reporting import compare_confusion, load_models
-from cankd.utils import report_mistakes
+from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes()
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     compare_confusion(
         load_models(config, baseline=args.baseline),
         config.dataloader.test,
@@ -35,6 +35,7 @@ def main(args):
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
+    add_model_arguments(parser)
     parser.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
     help = "what counts for an object: one detection at most, or every one that overlaps it, as in the paper's figures"
     parser.add_argument("--counting", choices=COUNTINGS, default="one-to-one", help=help)

@@ -6,6 +6,9 @@ Examples:
 Distil:
     tools/lazyconfig_train_net.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py
 
+Distil a model of your own, whose config is a LazyConfig or yacs:
+    tools/lazyconfig_train_net.py --config-file student.yaml --teacher teacher.py --teacher-weights teacher.pth
+
 Continue an interrupted run:
     tools/lazyconfig_train_net.py --config-file C --resume
 
@@ -33,13 +36,13 @@ import cankd.utils.quiet  # noqa: F401
 from cankd.data import CORRUPTION_GROUPS, SEVERITIES, choose_cells
 from cankd.engine import evaluate, launch, load_config, prepare_run, train
 from cankd.robustness import compare_robustness, evaluate_robustness
-from cankd.utils import report_mistakes
+from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 from detectron2.engine import default_argument_parser
 
 
 @report_mistakes("Training continues from the last checkpoint with --resume, --coco-c with the same command.")
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     prepare_run(config, args)
     if args.coco_c:
         evaluate_on_corruptions(config, args)
@@ -80,6 +83,7 @@ def severities(text):
 
 def parse_arguments(argv=None):
     parser = default_argument_parser(epilog=__doc__)
+    add_model_arguments(parser)
     parser.add_argument("--model", choices=("student", "teacher"), default="student", help="whom --eval-only evaluates")
     group = parser.add_argument_group("evaluation on corrupted images")
     group.add_argument("--coco-c", action="store_true", help="with --eval-only: over corruptions and severities")

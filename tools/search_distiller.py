@@ -23,15 +23,15 @@ import argparse
 from cankd.engine import launch, load_config
 from cankd.engine.distiller_search import search_distiller
 from cankd.engine.preflight import check_device
-from cankd.utils import report_mistakes
+from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 from detectron2.utils import comm
 
 
 @report_mistakes("The same command goes on where the search was.")
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     check_device(config.train.device)
-    scopes = {scope: levels or config.model.head.get("levels", ("p3", "p4", "p5")) for scope, levels in args.scope}
+    scopes = {scope: levels or config.model.head.get("levels") or ("p3", "p4", "p5") for scope, levels in args.scope}
     path = search_distiller(
         config,
         scopes,
@@ -54,7 +54,10 @@ def scope_and_levels(word):
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="config of a distillation")
+    parser.add_argument(
+        "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
+    )
+    add_model_arguments(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="where results and the best config go")
     parser.add_argument(
         "--scope",

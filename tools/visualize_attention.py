@@ -16,13 +16,13 @@ import argparse
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import draw_attention
-from cankd.utils import PictureArgumentParser, report_mistakes
+from cankd.utils import PictureArgumentParser, model_arguments, report_mistakes
 
 
 @report_mistakes()
 def main(args):
     paths = draw_attention(
-        load_config(args.config_file, args.opts),
+        load_config(args.config_file, args.opts, **model_arguments(args)),
         args.output,
         point=args.point,
         box=args.box,

@@ -10,18 +10,19 @@ import argparse
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import draw_data
-from cankd.utils import report_mistakes
+from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes()
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     draw_data(config.dataloader[args.split].dataset, args.output, images=args.images)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config whose data is drawn")
+    add_model_arguments(parser)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="which of the config's loaders")
     parser.add_argument("--images", type=int, default=8, help="how many, four a row")
     parser.add_argument("--output", default="samples.png", metavar="PNG")

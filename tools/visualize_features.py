@@ -15,13 +15,13 @@ How far the students are from the teacher, at one level of one's own images:
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import QUANTITIES, choose_records, draw_features, load_models
-from cankd.utils import PictureArgumentParser, report_mistakes
+from cankd.utils import PictureArgumentParser, model_arguments, report_mistakes
 from cankd.visualization import REDUCTIONS
 
 
 @report_mistakes()
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     paths = draw_features(
         load_models(config, baseline=args.baseline),
         config,

@@ -18,12 +18,12 @@ Images of one's own:
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import draw_predictions
-from cankd.utils import PictureArgumentParser, report_mistakes
+from cankd.utils import PictureArgumentParser, model_arguments, report_mistakes
 
 
 @report_mistakes()
 def main(args):
-    config = load_config(args.config_file, args.opts)
+    config = load_config(args.config_file, args.opts, **model_arguments(args))
     draw_predictions(
         config,
         args.output,

@@ -1,7 +1,10 @@
+import re
+
 import pytest
 import torch
 from cankd.checkpoint import inherit_weights
 from detectron2.config import instantiate
+from torch import nn
 
 from tests.tiny import detector, detector_config
 
@@ -66,3 +69,31 @@ def test_maps_to_names_that_differ_in_the_teacher(caplog):
     for pattern in ("roi_heads", "roi_[hx]eads.*", "*heads.*"):
         with pytest.raises(ValueError, match="to 'heads.0.*': both need one '.*', at the end"):
             inherit_weights(student, teacher, {pattern: "heads.0.*"})
+
+
+@pytest.mark.parametrize(
+    "student, teacher, expected",
+    [
+        ("retinanet", "retinanet", ("backbone.fpn_output", "head.")),
+        ("faster_rcnn", "faster_rcnn", ("backbone.fpn_output", "roi_heads.")),
+        (
+            "faster_rcnn",
+            "cascade_rcnn",
+            ("backbone.fpn_output", "roi_heads.box_head.", "roi_heads.box_predictor.cls_score."),
+        ),
+        ("retinanet", "faster_rcnn", ("backbone.fpn_output",)),
+    ],
+)
+def test_auto_takes_neck_and_head_as_far_as_they_fit(student, teacher, expected):
+    student, teacher = detector(student), detector(teacher, width=24)  # so that the lateral convolutions differ
+    before = state(student)
+    copied = inherit_weights(student, teacher, "auto")
+    assert copied == [name for name in sorted(before) if name.startswith(expected)]
+    for name, value in student.state_dict().items():
+        source = teacher.state_dict().get(name, teacher.state_dict().get(re.sub(r"(box_\w+)", r"\1.0", name)))
+        assert torch.equal(value, source if name in copied else before[name]), name
+
+
+def test_auto_refuses_what_has_nothing_in_common():
+    with pytest.raises(ValueError, match="neither neck nor head of the teacher fits the student"):
+        inherit_weights(nn.Conv2d(1, 1, 1), detector("retinanet"), "auto")

@@ -57,8 +57,7 @@ def test_alone_and_inheriting(quick_config):
     assert use_method(config, "pkd_inherit").train.inherit == ["backbone.fpn_output*", "head.*"]
     alone = use_method(config, "alone_inherit")
     assert alone.train.inherit and alone.model.head.weight == 0
-    with pytest.raises(ValueError, match="pkd_inherit: train.inherit does not say which parts"):
-        use_method(quick_config(RETINANET), "pkd_inherit")
+    assert use_method(quick_config(RETINANET), "pkd_inherit").train.inherit == "auto"
 
 
 def test_refuses_what_cannot_be(quick_config):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cankd.modeling.levels import describe_pairs, match_levels, pair_features
+from cankd.modeling.levels import choose_levels, describe_pairs, match_levels, pair_features
 from detectron2.layers import ShapeSpec
 
 PYRAMID = {f"p{i}": ShapeSpec(channels=256, stride=2**i) for i in range(3, 6)}
@@ -26,6 +26,18 @@ def test_mapping_wins_and_may_change_the_stride():
     pairs = match_levels(["p3", "p4"], PYRAMID, PYRAMID, {"p3": "p4"})
     assert names(pairs) == [("p3", "p4"), ("p4", "p4")]
     assert describe_pairs(pairs).count("student resized") == 1
+
+
+def test_chooses_the_usual_levels_or_those_whose_strides_pair_up():
+    larger = {f"p{i}": ShapeSpec(channels=64, stride=2**i) for i in range(2, 7)}
+    assert choose_levels(larger, larger) == ["p3", "p4", "p5"]
+    stages = {f"res{i}": ShapeSpec(channels=64, stride=2**i) for i in range(2, 6)}
+    assert choose_levels(larger, stages) == ["p2", "p3", "p4", "p5"]
+    assert choose_levels(larger, {"res4": stages["res4"]}) == ["p4"]
+    assert choose_levels(stages, DILATED) == ["res2", "res3"]  # res3 by its name, of three of one stride
+    assert choose_levels(larger, stages, {"p6": "res5"}) == ["p6"]
+    with pytest.raises(ValueError, match=r"no level of the student has the stride(.*\n)+.*teacher .*p3"):
+        choose_levels({"res2": stages["res2"]}, PYRAMID)
 
 
 @pytest.mark.parametrize(

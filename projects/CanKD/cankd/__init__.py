@@ -18,3 +18,11 @@ if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
     )
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name):
+    if name == "distill":  # what it needs takes seconds to import
+        from cankd.engine import distill
+
+        return distill
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

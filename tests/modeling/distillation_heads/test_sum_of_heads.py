@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cankd.modeling import CanKDHead, Distiller, SumOfHeads
+from cankd.modeling import CanKDHead, Distiller, FKDHead, SumOfHeads
 from detectron2.utils.events import EventStorage
 
 from tests.modeling.distillation_heads.test_distillation_head import L2Head, TwoTermHead, features
@@ -65,3 +65,17 @@ def test_a_head_without_weight_does_not_run():
 def test_needs_a_head():
     with pytest.raises(ValueError, match="a sum of heads has no heads"):
         SumOfHeads(heads=[])
+
+
+def test_heads_without_levels_get_the_distillers(tmp_path):
+    heads = [FKDHead(levels=None, pool_size=(2, 1)), L2Head(levels=["p4"]), CanKDHead(levels=None, pool_size=1)]
+    head = SumOfHeads(heads=heads)
+    assert head.lacks_levels
+    model = Distiller(student=detector("retinanet"), teacher=teacher(tmp_path), head=head).train()
+    assert [len(h.levels) for h in heads] == [3, 1, 3] and head.levels == ("p3", "p4", "p5")
+    assert heads[0].pool_size == {"p3": 2, "p4": 1, "p5": 1}
+    with EventStorage():
+        losses = model(batch(size=128))
+    assert set(head.loss_names) < losses.keys() and "loss_cankd_p5" in losses
+    with pytest.raises(ValueError, match="head.in_channels is given without head.levels"):
+        CanKDHead(levels=None, in_channels=4)

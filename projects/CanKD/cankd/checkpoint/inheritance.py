@@ -1,5 +1,6 @@
 import fnmatch
 import logging
+import re
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -10,6 +11,11 @@ __all__ = ["inherit_weights"]
 
 logger = logging.getLogger(__name__)
 
+AUTO = "auto"
+_NECK = ("backbone.fpn_", "backbone.top_block.")
+_OWN = ("backbone.", "proposal_generator.")  # what a student keeps, but for its neck
+_CASCADE_STAGED = re.compile(r"^(roi_heads\.box_head|roi_heads\.box_predictor)\.")
+
 
 @torch.no_grad()
 def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[str] | Mapping[str, str]) -> list[str]:
@@ -19,17 +25,22 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[s
         student: is changed in place.
         teacher: the teacher's model.
         patterns: names of state-dict keys with wildcards, for example ["backbone.fpn_*", "head.*"]. Where the teacher's
-            names differ, a map to them: {"box_head.*": "box_head.0.*"}, both with one "*", at the end.
+            names differ, a map to them: {"box_head.*": "box_head.0.*"}, both with one "*", at the end. "auto" takes
+            neck and head as far as their shapes agree, but for the RPN; of a cascade's heads the first, and of models
+            of two architectures the neck alone.
 
     Returns:
         The names of the student's keys that were copied to.
 
     Raises:
-        UserError: if a pattern matches nothing, or if a key that matches is absent from the teacher or has another
-            shape there, as with differing class counts. The student is unchanged then.
+        UserError: if a pattern matches nothing, or "auto" finds nothing; if a key that matches is absent from the
+            teacher or has another shape there, as with differing class counts. The student is unchanged then.
     """
     student_state, teacher_state = student.state_dict(), teacher.state_dict()
-    sources = _find_sources(student_state, patterns)
+    if patterns == AUTO:
+        sources = _find_fitting_sources(student, teacher)
+    else:
+        sources = _find_sources(student_state, patterns)
     refused = []
     for key, source in sorted(sources.items()):
         name = key if key == source else f"{key} (from {source})"
@@ -54,6 +65,28 @@ def inherit_weights(student: nn.Module, teacher: nn.Module, patterns: Sequence[s
         ", ".join(_parts(own, depth=3)) or "no part",
     )
     return sorted(sources)
+
+
+def _find_fitting_sources(student, teacher):
+    """Returns, for each of the student's keys that the paper's † starts from the teacher's, that of the teacher."""
+    student_state, teacher_state = student.state_dict(), teacher.state_dict()
+    are_alike = type(student) is type(teacher)
+    wanted = [key for key in student_state if key.startswith(_NECK) or (are_alike and not key.startswith(_OWN))]
+    sources = {}
+    for key in wanted:
+        for source in (key, _CASCADE_STAGED.sub(r"\1.0.", key)):
+            if source in teacher_state and teacher_state[source].shape == student_state[key].shape:
+                sources[key] = source
+                break
+    # A bias or norm is of no use without its weight.
+    partial = tuple(f"{key.rpartition('.')[0]}." for key in student_state.keys() - sources.keys())
+    sources = {key: source for key, source in sources.items() if not key.startswith(partial)}
+    if not sources:
+        raise UserError(
+            "neither neck nor head of the teacher fits the student: name what it is to inherit in train.inherit, or "
+            "leave --inherit out"
+        )
+    return sources
 
 
 def _find_sources(student_state, patterns):

@@ -12,6 +12,7 @@ from .corruptions import (
 )
 from .digit_scenes import DigitScenes, register_digit_scenes
 from .records import load_records, metadata_of
+from .registration import register_datasets
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))

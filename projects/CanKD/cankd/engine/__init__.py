@@ -1,6 +1,8 @@
 from .build import build_model, is_distillation, load_student, read_format, student_of, teacher_model
 from .config import load_config
+from .config_file import find_config_file, read_config
 from .config_text import describe_config
+from .distillation_config import distill
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
 from .measurements import measure_step

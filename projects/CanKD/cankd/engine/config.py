@@ -1,14 +1,17 @@
 import difflib
 import inspect
 import logging
-import os
+import re
 from collections.abc import Sequence
 
-from cankd import model_zoo
-from cankd.utils import UserError, where
+from cankd.data import register_datasets
+from cankd.utils import UserError
 from detectron2.config import LazyConfig
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
+
+from .config_file import read_config
+from .distillation_config import distill
 
 __all__ = ["load_config", "scale_to_batch_size"]
 
@@ -18,43 +21,35 @@ _BATCH_SIZE = "dataloader.train.total_batch_size"
 _REFERENCE = "train.reference_batch_size"
 
 
-def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Reads a LazyConfig file and applies ``key=value`` overrides.
+def load_config(
+    path: str, overrides: Sequence[str] = (), *, datasets: str = "", teacher: str = "", **distillation
+) -> DictConfig:
+    """Reads a config file and applies overrides.
 
     Args:
-        path: the ``.py`` or ``.yaml`` file. Options that its ``train`` lacks come from ``configs/common/train.py``, so
-            that a plain Detectron2 config will do.
-        overrides: as on Detectron2's command line. A key has to exist or be an argument of a lazy call. If
-            ``dataloader.train.total_batch_size`` is among them, it rescales what the others do not set, from the
-            file's own batch size, see :func:`scale_to_batch_size`. What the file says is never rescaled without it.
+        path: of a LazyConfig (``.py`` or ``.yaml``) or yacs file (``.yaml``), or a name of Detectron2's model zoo, see
+            :func:`read_config`.
+        overrides: ``key=value``, as on Detectron2's command line. A key has to exist or be an argument of a lazy call.
+            Keys of a yacs file, in capitals, change what is read. If ``dataloader.train.total_batch_size`` is among
+            them, it rescales what the others do not set, from the file's own batch size, see
+            :func:`scale_to_batch_size`. What the file says is never rescaled without it.
+        datasets: a Python file that registers data sets, run before.
+        teacher: the teacher's config, likewise; the file's model is its student then.
+        distillation: see :func:`distill`.
 
     Raises:
         UserError: if the file is absent or fails, lacks the parts of a training config, or a key is unknown.
     """
-    if not os.path.isfile(path):
-        raise UserError(f"there is no config file {path or '(none given)'}: give one by --config-file")
-    try:
-        config = LazyConfig.load(path)
-    except Exception as error:  # a config is code: anything can go wrong in it
-        raise UserError(f"the config {path} fails with {type(error).__name__}: {_describe(error, path)}") from error
-    needed = {"model", "train", "dataloader"}
-    if absent := needed - set(config):
-        raise UserError(
-            f"the config {path} defines no {' and no '.join(sorted(absent))}; a config of this script has "
-            "model, dataloader, optimizer, lr_multiplier and train, as Detectron2's have"
-        )
-    config.train = OmegaConf.merge(model_zoo.get_config("common/train.py").train, config.train)
+    if datasets:
+        register_datasets(datasets)
+    of_yacs = [override for override in overrides if re.match(r"[A-Z][A-Z_]+[.=]", override)]
+    config = read_config(path, of_yacs)
+    if teacher:
+        config = distill(config, teacher=teacher, **distillation)
     if config.train.reference_batch_size:  # the file may have inherited another, with other numbers
         config.train.reference_batch_size = OmegaConf.select(config, _BATCH_SIZE) or config.train.reference_batch_size
-    _apply_overrides(config, overrides)
+    _apply_overrides(config, [override for override in overrides if override not in of_yacs])
     return config
-
-
-def _describe(error, path):
-    """Returns the message of a config's failure, with file and line; YAML's own messages have them."""
-    if isinstance(error.__cause__, SyntaxError):  # Detectron2's error names the file, Python's the line
-        return f"{error} {error.__cause__.msg}, line {error.__cause__.lineno}"
-    return f"{error} ({where(error)})" if path.endswith(".py") else str(error)
 
 
 def _apply_overrides(config, overrides):

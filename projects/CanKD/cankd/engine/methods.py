@@ -7,11 +7,13 @@ from cankd.modeling import distillation_heads as heads
 from cankd.modeling.meta_arch import RepPoints
 from cankd.utils import UserError
 from detectron2.config import LazyCall as L
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import FCOS, GeneralizedRCNN, RetinaNet, SemanticSegmentor
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 from .build import is_distillation
+from .yacs_file import parse_yacs
 
 __all__ = ["METHODS", "use_method"]
 
@@ -89,7 +91,7 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
         config: of a distillation. Its levels are the methods'; methods on logits find theirs.
         name: a key of :data:`METHODS`; several with "+" between them, as "cankd+kd", add up; "alone" distils nothing.
             With "_inherit" behind it, the student starts from the teacher's neck and head (†), as ``train.inherit``
-            says. The config's own method keeps the config's options.
+            says; if it says nothing, "auto". The config's own method keeps the config's options.
 
     Raises:
         UserError: if the config has no teacher, the method is unknown, or the architecture lacks what it needs.
@@ -100,7 +102,7 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
     if not name.endswith(_INHERITING):
         config.train.inherit = None
     elif not config.train.inherit:
-        raise UserError(f"{name}: train.inherit does not say which parts the student is to inherit; set it")
+        config.train.inherit = "auto"
     name = name.removesuffix(_INHERITING)
     if name == "alone":
         config.model.head.weight = 0.0
@@ -117,25 +119,38 @@ def _head(config, name):
         )
     head, arguments, by_architecture = METHODS[name]
     own = config.model.head
-    if name == "cankd" and _class_of(own) is head:
+    if name == "cankd" and _target_of(own) is head:
         return copy.deepcopy(own)
-    architecture = _class_of(config.model.student)
+    architecture = _architecture_of(config.model.student)
     for base, published in by_architecture.items():
         if issubclass(architecture, base):
             arguments = {**arguments, **published}
-    levels = _logit_levels(config.model.student, architecture, name) if name in _ON_LOGITS else own.get("levels")
-    return L(head)(**({"levels": list(levels)} if levels else {}), **arguments)
+    if name in _ON_LOGITS:
+        arguments = {**arguments, "levels": _logit_levels(config.model.student, architecture, name)}
+    elif "levels" in own:
+        arguments = {**arguments, "levels": own.levels}
+    return L(head)(**arguments)
 
 
-def _class_of(lazy_call):
+def _target_of(lazy_call):
     target = lazy_call._target_
     return locate(target) if isinstance(target, str) else target
+
+
+def _architecture_of(model):
+    if "yacs" in model:
+        return META_ARCH_REGISTRY.get(parse_yacs(model.yacs).MODEL.META_ARCHITECTURE)
+    return _target_of(model)
 
 
 def _logit_levels(student, architecture, method):
     """Returns where a student's class logits come from."""
     if issubclass(architecture, (RetinaNet, FCOS)):
-        return [f"head:0:{i}" for i in range(len(student.head_in_features))]
+        if "yacs" in student:
+            names = parse_yacs(student.yacs).MODEL.RETINANET.IN_FEATURES
+        else:
+            names = student.head_in_features
+        return [f"head:0:{i}" for i in range(len(names))]
     if issubclass(architecture, SemanticSegmentor):
         return ["sem_seg_head.predictor"]
     raise UserError(

@@ -9,6 +9,8 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
+from .config_file import find_config_file
+
 __all__ = ["check_batch_size", "check_device", "check_output_dir", "check_parts", "check_processes", "prepare_run"]
 
 
@@ -23,7 +25,8 @@ def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     check_output_dir(output_dir)
     check_device(config.train.device)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="cankd", abbrev_name="cankd")
-    default_setup(config, args)
+    logged = {"config_file": find_config_file(args.config_file)} if getattr(args, "config_file", "") else {}
+    default_setup(config, argparse.Namespace(**{**vars(args), **logged}))
 
 
 def check_output_dir(path: str) -> None:

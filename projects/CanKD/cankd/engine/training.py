@@ -20,6 +20,7 @@ from .build import build_model, is_distillation, load_student, student_of, teach
 from .hooks import DistillationSchedule, GradientClipping
 from .preflight import check_batch_size, check_output_dir, check_parts
 from .trainer import DistillationTrainer
+from .yacs_file import save_yacs
 
 __all__ = ["DISTILLATION_LOSSES", "choose_precision", "evaluate", "test", "train"]
 
@@ -98,6 +99,9 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     loader = _build_loader(config.dataloader.train, student)
     trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=choose_precision(options))
+    if "yacs" in options and comm.is_main_process():
+        path, weights = (os.path.join(options.output_dir, name) for name in ("detectron2.yaml", "model_final.pth"))
+        save_yacs(options.yacs, path, weights=weights, device=options.device)
     trained_beside = {}
     if isinstance(model, Distiller):
         trained_beside["distillation_head"] = model.head

@@ -18,5 +18,5 @@ from .distillation_heads import (
 )
 from .distiller import Distiller
 from .feature_source import FeatureSource, backbone_shapes
-from .levels import LevelPair, match_levels
+from .levels import LevelPair, choose_levels, match_levels
 from .teacher import Teacher

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .distillation_heads import DistillationHead, StepContext
 from .feature_source import FeatureSource, backbone_shapes, has_module
-from .levels import describe_pairs, match_levels, pair_features
+from .levels import choose_levels, describe_pairs, match_levels, pair_features
 from .teacher import Teacher
 
 __all__ = ["Distiller"]
@@ -38,7 +38,8 @@ class Distiller(nn.Module):
         Args:
             student: a Detectron2 meta-architecture, or any model that takes records as those do.
             teacher: the frozen teacher.
-            head: gives the distillation losses of the student's levels ``head.levels``, see :class:`FeatureSource`.
+            head: gives the distillation losses of the student's levels ``head.levels``, see :class:`FeatureSource`. If
+                it names none, those that ``levels`` maps are distilled, or those of :func:`choose_levels`.
             levels: map from student level to teacher level, or pairs of them. Where it says nothing, levels of the same
                 stride pair up, then those of the same name. Levels of other strides pair up only if mapped; the
                 student's is resized.
@@ -61,6 +62,9 @@ class Distiller(nn.Module):
         logger.info("Levels that are distilled:\n%s", describe_pairs(self.pairs))
 
     def _match(self, mapping):
+        if self.head.lacks_levels:
+            declared = backbone_shapes(self.student), backbone_shapes(self.teacher.model)
+            self.head.choose_levels(choose_levels(*declared, mapping))
         self._source = FeatureSource(self.student, self.head.levels, "student")
         declared = backbone_shapes(self.teacher.model)
         named = [mapping.get(level, level) for level in self.head.levels]

@@ -1,5 +1,6 @@
 """Feature levels: which of the teacher's each of the student's learns from, and how the two become comparable."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,7 +10,9 @@ from detectron2.layers import ShapeSpec
 from tabulate import tabulate
 from torch import Tensor
 
-__all__ = ["LevelPair", "describe_pairs", "match_levels", "pair_features"]
+__all__ = ["LevelPair", "choose_levels", "describe_pairs", "match_levels", "pair_features"]
+
+USUAL_LEVELS = ("p3", "p4", "p5")  # the paper's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +97,40 @@ def match_levels(
         student = student_shapes[level]
         pairs.append(LevelPair(level, candidates[0], stride, teacher.stride, student.channels, teacher.channels))
     return pairs
+
+
+def choose_levels(
+    student_shapes: Mapping[str, ShapeSpec],
+    teacher_shapes: Mapping[str, ShapeSpec],
+    mapping: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Chooses the levels to distil: P3 to P5 where both models have them, otherwise all that pair up by their strides.
+
+    Args:
+        student_shapes, teacher_shapes: what the two backbones declare.
+        mapping: from student level to teacher level; if there is one, its levels are distilled.
+
+    Returns:
+        The student's names.
+
+    Raises:
+        UserError: if no level pairs up. The message has both tables.
+    """
+    if mapping:
+        return list(mapping)
+    pairs = {}
+    for level in student_shapes:
+        with contextlib.suppress(UserError):
+            pairs[level] = match_levels([level], student_shapes, teacher_shapes)[0].teacher
+    if all(pairs.get(level) == level for level in USUAL_LEVELS):
+        return list(USUAL_LEVELS)
+    if not pairs:
+        raise UserError(
+            "no level of the student has the stride of one level of the teacher: name the student's levels in "
+            f"model.head.levels and the teacher's in model.levels, for example model.levels={{res4: p3}}\n"
+            f"{_describe_shapes(student_shapes, teacher_shapes)}"
+        )
+    return list(pairs)
 
 
 def is_path(level: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from cankd.engine import is_distillation
-from cankd.modeling import FeatureSource, backbone_shapes, match_levels
+from cankd.modeling import FeatureSource, backbone_shapes, choose_levels, match_levels
 from cankd.modeling.levels import is_path
 from cankd.utils import UserError, make_output_dir, write_json
 from cankd.visualization import HeatMap, draw_heatmaps, reduce_channels
@@ -104,7 +104,9 @@ class _Levels(NamedTuple):
 def _feature_sources(config, models, levels):
     """Returns, for each model, where the levels come from. The teacher's may have other names."""
     if not levels:
-        levels = _distilled_levels(config) if is_distillation(config) else backbone_shapes(models["model"].model)
+        levels = (
+            _distilled_levels(config, models) if is_distillation(config) else backbone_shapes(models["model"].model)
+        )
     students = [title for title in models if title != "teacher"]
     found = {}
     for title in students or models:
@@ -117,8 +119,13 @@ def _feature_sources(config, models, levels):
     return {title: found[title] for title in models}
 
 
-def _distilled_levels(config):
-    return instantiate(config.model.head).levels
+def _distilled_levels(config, models):
+    head = instantiate(config.model.head)
+    if head.lacks_levels:
+        student = next(iter(models.values())).model  # the teacher, last, if there is none
+        shapes = backbone_shapes(student), backbone_shapes(models["teacher"].model)
+        head.choose_levels(choose_levels(*shapes, dict(config.model.get("levels") or {})))
+    return head.levels
 
 
 def _teacher_levels(config, teacher, student_shapes):

@@ -12,7 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from cankd.engine import check_output_dir, describe_config, evaluate, load_config, train, use_method
@@ -58,6 +59,7 @@ def compare_methods(
     output_dir: str,
     *,
     overrides: Sequence[str] = (),
+    models: Mapping[str, Any] = MappingProxyType({}),
     runs_dir: str | None = None,
     jobs: int = 1,
     command: str = "",
@@ -67,11 +69,12 @@ def compare_methods(
     What an earlier call finished is not repeated, and what it began is continued.
 
     Args:
-        config_file: of a distillation.
+        config_file: of a distillation, or of a student.
         methods: at least one; the student alone is added if it is not among them.
         seeds: of the trainings.
         output_dir: gets ``methods.md``, ``methods.json``, ``methods.png``, and a JSON of each finished run.
         overrides: options of the config, ``key=value``.
+        models: the student's teacher, see :func:`cankd.engine.load_config`.
         runs_dir: where the trainings write; ``output_dir/runs`` if not given.
         jobs: trainings at a time; they share the cores.
         command: to be named in the table.
@@ -89,7 +92,9 @@ def compare_methods(
     runs_dir = runs_dir or os.path.join(output_dir, "runs")
     check_output_dir(output_dir)
     runs = [
-        _Run(config_file, tuple(overrides), method, seed, output_dir, runs_dir) for seed in seeds for method in methods
+        _Run(config_file, tuple(overrides), dict(models), method, seed, output_dir, runs_dir)
+        for seed in seeds
+        for method in methods
     ]
     for run in runs:
         run.config()  # what is wrong with a method shows before the first training
@@ -112,6 +117,7 @@ class _Run(NamedTuple):
 
     config_file: str
     overrides: tuple[str, ...]
+    models: Mapping[str, Any]
     method: Method
     seed: int
     output_dir: str
@@ -126,7 +132,7 @@ class _Run(NamedTuple):
         return os.path.join(self.output_dir, f"{self.name}.json")
 
     def config(self) -> DictConfig:
-        config = use_method(load_config(self.config_file, list(self.overrides)), self.method.name)
+        config = use_method(load_config(self.config_file, self.overrides, **self.models), self.method.name)
         config = LazyConfig.apply_overrides(config, list(self.method.overrides))
         config.train.update(seed=self.seed, output_dir=os.path.join(self.runs_dir, self.name))
         return config
@@ -151,8 +157,8 @@ def _fingerprint(config):
     config = copy.deepcopy(config)
     for loader in (config.dataloader.train, config.dataloader.test):
         loader.num_workers = 0
-    decisive = ("max_iter", "seed", "init_checkpoint", "inherit", "distillation", "clip_gradients", "amp")
-    config.train = {key: config.train[key] for key in decisive}
+    decisive = ("max_iter", "seed", "init_checkpoint", "inherit", "distillation", "clip_gradients", "amp", "yacs")
+    config.train = {key: config.train[key] for key in decisive if key in config.train}
     return hashlib.sha256(describe_config(config).encode()).hexdigest()
 
 

@@ -1,7 +1,47 @@
 import argparse
 import os
+from typing import Any
 
-__all__ = ["PictureArgumentParser", "named_path"]
+from .errors import UserError
+
+__all__ = ["PictureArgumentParser", "add_model_arguments", "model_arguments", "named_path"]
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, *, methods: bool = True) -> None:
+    """Adds the options that put a teacher beside the student that ``--config-file`` describes.
+
+    Args:
+        parser: is changed in place.
+        methods: whether one method is chosen, by ``--method`` and ``--inherit``.
+    """
+    group = parser.add_argument_group("your own models: --config-file is the student's, any config of Detectron2's")
+    help = "Python file that registers data sets, for yacs configs, which cannot"
+    group.add_argument("--datasets", default="", metavar="FILE", help=help)
+    help = "config of the teacher: a LazyConfig, a yacs config, or a name of Detectron2's model zoo"
+    group.add_argument("--teacher", default="", metavar="CONFIG", help=help)
+    group.add_argument("--teacher-weights", default="", metavar="FILE", help="its checkpoint, or a URL")
+    if methods:
+        help = "how the student learns, for example pkd, cankd+kd, or alone (default: cankd)"
+        group.add_argument("--method", metavar="NAME", help=help)
+        help = "start the student's neck and head from the teacher's weights, as far as they fit (the paper's †)"
+        group.add_argument("--inherit", action="store_true", help=help)
+
+
+def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the options of :func:`add_model_arguments` as :func:`cankd.engine.load_config` takes them.
+
+    Raises:
+        UserError: if one lacks another that it needs.
+    """
+    method, inherit = getattr(args, "method", None), getattr(args, "inherit", False)
+    if not args.teacher:
+        if args.teacher_weights or method or inherit:
+            raise UserError("--teacher-weights, --method and --inherit belong to --teacher, which is not given")
+        return {"datasets": args.datasets}
+    if not args.teacher_weights:
+        raise UserError("--teacher has no weights: give its checkpoint by --teacher-weights FILE")
+    chosen = {"teacher": args.teacher, "weights": args.teacher_weights, "method": method or "cankd", "inherit": inherit}
+    return {"datasets": args.datasets, **chosen}
 
 
 def named_path(text: str) -> tuple[str, str]:
@@ -22,6 +62,7 @@ class PictureArgumentParser(argparse.ArgumentParser):
         """
         super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         self.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
+        add_model_arguments(self)
         if baseline:
             self.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
         self.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, or folders of images")

@@ -61,7 +61,7 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
     def __init__(
         self,
         *,
-        levels: Sequence[str] = ("p3", "p4", "p5"),
+        levels: Sequence[str] | None = ("p3", "p4", "p5"),
         weight: float = 1.0,
         in_channels: int | Sequence[int] | None = None,
         student_channels: int | Sequence[int] | None = None,
@@ -69,7 +69,7 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
     ):
         """
         Args:
-            levels: the student's names of the levels.
+            levels: the student's names of the levels; None leaves the choice to the :class:`cankd.modeling.Distiller`.
             weight: factor of all losses, at least 0. With 0 nothing is distilled.
             in_channels: the teacher's channels, one number or one a level; those that the models have if not given.
             student_channels: likewise the student's; the teacher's if not given.
@@ -80,9 +80,9 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
                 channels as levels.
         """
         super().__init__()
-        self.levels = tuple(levels)
-        if not self.levels or len(set(self.levels)) < len(self.levels):
-            raise UserError(f"levels is {list(self.levels)}; name each level to distil once, at least one")
+        self.levels: tuple[str, ...] = ()
+        if levels is not None:
+            self.choose_levels(levels)
         if not weight >= 0:
             raise UserError(f"the distillation weight is {weight}; it has to be 0 or more (model.head.weight)")
         self.weight = weight
@@ -94,6 +94,24 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         self._given = (student_channels, in_channels)
         self.register_state_dict_post_hook(_save_generators)
         self.register_load_state_dict_pre_hook(_load_generators)
+
+    @property
+    def lacks_levels(self) -> bool:
+        """Whether :meth:`choose_levels` has to be called before :meth:`connect`."""
+        return not self.levels
+
+    def choose_levels(self, levels: Sequence[str]) -> None:
+        """Says which levels to compare.
+
+        Args:
+            levels: the student's names.
+
+        Raises:
+            UserError: if there is no level, or a level stands twice.
+        """
+        self.levels = tuple(levels)
+        if not self.levels or len(set(self.levels)) < len(self.levels):
+            raise UserError(f"levels is {list(self.levels)}; name each level to distil once, at least one")
 
     def connect(self, pairs: Sequence[LevelPair]) -> None:
         """Builds what a student and a teacher need that is not there yet, and checks what is there.
@@ -127,6 +145,8 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
             if student is not None:
                 raise UserError("head.student_channels is given without head.in_channels: give both or none")
             return
+        if self.lacks_levels:
+            raise UserError("head.in_channels is given without head.levels: give both or none")
         pairs = zip(self.levels, student or teacher, teacher)
         self.connect([LevelPair(level, level, None, None, ours, theirs) for level, ours, theirs in pairs])
 

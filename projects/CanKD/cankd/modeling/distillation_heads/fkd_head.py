@@ -79,8 +79,8 @@ class FKDHead(DistillationHead):
             )
         self.temperature = temperature
         self.channel_mask = channel_mask
-        self.inter_channels = self._values_by_level(inter_channels)
-        self.pool_size = self._values_by_level(pool_size)
+        self._inter_channels = _as_list(inter_channels)
+        self._pool_size = _as_list(pool_size)
         self.feature_adapter = LevelDict()
         self.channel_adapter = LevelDict()
         self.spatial_adapter = LevelDict()
@@ -88,10 +88,17 @@ class FKDHead(DistillationHead):
         self.student_non_local = LevelDict()
         self.teacher_non_local = LevelDict()
 
-    def _values_by_level(self, values):
-        values = [values] if isinstance(values, int) else list(values)
-        if not values:
-            raise UserError("inter_channels and pool_size have to be a number, or one a level")
+    @property
+    def inter_channels(self) -> dict[str, int]:
+        """Channels within the non-local blocks of each level."""
+        return self._by_level_from_finest(self._inter_channels)
+
+    @property
+    def pool_size(self) -> dict[str, int]:
+        """Side of the max pooling of each level."""
+        return self._by_level_from_finest(self._pool_size)
+
+    def _by_level_from_finest(self, values):
         return {level: values[min(i, len(values) - 1)] for i, level in enumerate(self.levels)}
 
     def build_level(self, pair: LevelPair) -> None:
@@ -135,3 +142,10 @@ class FKDHead(DistillationHead):
                 f"level {level!r} is {height}×{width}, and pooling by {side} leaves no position: train on larger "
                 "images, choose a smaller head.pool_size, or leave the level out of head.levels"
             )
+
+
+def _as_list(values):
+    values = [values] if isinstance(values, int) else list(values)
+    if not values:
+        raise UserError("inter_channels and pool_size have to be a number, or one a level")
+    return values

@@ -26,8 +26,10 @@ class SumOfHeads(DistillationHead):
         """
         if not heads:
             raise UserError("a sum of heads has no heads: name at least one (model.head.heads)")
-        super().__init__(levels=tuple(dict.fromkeys(level for head in heads for level in head.levels)), weight=weight)
+        super().__init__(levels=None, weight=weight)
         self.heads = nn.ModuleList(heads)
+        if not self.lacks_levels:
+            self.choose_levels(())
         taken = set()
         for head in heads:
             name, number = head.name, 1
@@ -40,6 +42,18 @@ class SumOfHeads(DistillationHead):
     def adapts_channels(self) -> bool:
         """Whether one of the heads does."""
         return any(head.adapts_channels for head in self.heads)
+
+    @property
+    def lacks_levels(self) -> bool:
+        """Whether one of the heads does."""
+        return any(head.lacks_levels for head in self.heads)
+
+    def choose_levels(self, levels: Sequence[str]) -> None:
+        """Says which levels those heads compare that do not have any yet."""
+        for head in self.heads:
+            if head.lacks_levels:
+                head.choose_levels(levels)
+        super().choose_levels(dict.fromkeys(level for head in self.heads for level in head.levels))
 
     def connect(self, pairs: Sequence[LevelPair]) -> None:
         """See :meth:`DistillationHead.connect`."""

@@ -1,0 +1,22 @@
+import functools
+import runpy
+
+from cankd.utils import UserError, where
+
+__all__ = ["register_datasets"]
+
+
+@functools.cache
+def register_datasets(path: str) -> None:
+    """Runs a Python file that registers data sets, once: a data set cannot be registered again.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        UserError: if it is absent or fails.
+    """
+    try:
+        runpy.run_path(path)
+    except Exception as error:  # it is the user's
+        raise UserError(f"--datasets {path} fails with {type(error).__name__}: {error} ({where(error)})") from error
