@@ -1,9 +1,11 @@
 import json
 import re
 
+import detectron2.data.transforms as T
 import pytest
 import torch
 from cankd.analysis import check_distillation
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
@@ -33,6 +35,17 @@ def test_a_sound_distillation_is_ready(quick_config):
     assert student["parameters"] == 655182 and teacher["flops"] > 2 * student["flops"] > 0
     assert found["cost"]["teacher, distilled levels"]["flops"] < teacher["flops"]
     assert found["learning_rate"] == {"lr": 0.002, "total_batch_size": 2, "max_iter": 4}
+
+
+def test_levels_that_small_images_have_no_place_for_are_told(quick_config):
+    config = quick_config(CANKD)
+    resize = L(T.ResizeShortestEdge)(short_edge_length=[64, 96], max_size=1333, sample_style="choice")
+    config.dataloader.train.mapper.augmentations = [resize]
+    found, text = check(config, num_images=0)  # P5 of 64×64 is 2×2, which pooling by 2 leaves with one position
+    assert found["left out"] == ["p5"] and text.endswith("Ready.")
+    assert re.search(r"Images as small as .*, 64×64 in training, .* distilled without p5, and counted", text)
+    config.model.head.pool_size = 1
+    assert check(config, num_images=0)[0]["left out"] == []
 
 
 def test_a_wrong_teacher_shows(quick_config, tmp_path):

@@ -5,12 +5,12 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 import torch
-from cankd.data.checks import check_classes, check_crops, check_masks
+from cankd.data.checks import check_classes, check_crops, check_masks, check_shapes
 from cankd.data.records import load_records
 from cankd.modeling.meta_arch import SemSegHead
 from cankd.utils import UserError
 from detectron2.config import LazyCall as L
-from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.datasets import register_coco_instances
 from omegaconf import OmegaConf
 
@@ -216,3 +216,21 @@ def test_crops_have_to_fit(before, fits, does_not):
     with pytest.raises(ValueError, match=r"a.png is .*, but crops are \d+×\d+: make the crops smaller"):
         check_crops([record], loader(does_not))
     check_crops([record], OmegaConf.create({"mapper": {}}))
+
+
+def test_a_model_of_masks_needs_them():
+    model = detector("faster_rcnn")
+    loader = OmegaConf.create({"mapper": L(DatasetMapper)(is_train=True, augmentations=[], image_format="BGR")})
+    records = [{"annotations": [{"bbox": [1, 1, 4, 4]}, {"bbox": [1, 1, 4, 4], "segmentation": [[1, 1, 4, 4, 1, 4]]}]}]
+    check_shapes(records, loader, model)
+    model.roi_heads.mask_on = True
+    with pytest.raises(ValueError, match="leaves them out: set dataloader.train.mapper.use_instance_mask=True"):
+        check_shapes(records, loader, model)
+    loader.mapper.use_instance_mask = True
+    check_shapes(records, loader, model)
+    with pytest.raises(ValueError, match="no annotation has any .'segmentation'."):
+        check_shapes([{"annotations": records[0]["annotations"][:1]}], loader, model)
+    model.roi_heads.mask_on, model.roi_heads.keypoint_on = False, True
+    with pytest.raises(ValueError, match="set dataloader.train.mapper.use_keypoint=True"):
+        check_shapes(records, loader, model)
+    check_shapes(records, OmegaConf.create({"mapper": {"_target_": "builtins.dict"}}), detector("retinanet"))

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cankd.modeling import CanKDHead, Distiller, Teacher
+from cankd.modeling import CanKDHead, Distiller, FGDHead, SumOfHeads, Teacher
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.modeling import SimpleFeaturePyramid
@@ -131,11 +131,30 @@ def test_crops_maps_that_padding_made_unequal(tmp_path):
     assert sizes == [(12, 12), (12, 12)]
 
 
-def test_images_smaller_than_the_largest_stride_are_refused_with_the_table(tmp_path):
-    model = distiller(tmp_path).train()
-    message = r"level 'p5' is 1×1, .*larger images.*\n.*student.*\n.*\n.*\n.*\n.*p5 \(stride 32, 64 channels\)"
-    with EventStorage(), pytest.raises(ValueError, match=message):
-        model(batch(size=32))
+@pytest.mark.parametrize("name", ["cankd", "sum"])
+def test_levels_that_are_too_small_are_left_out_of_the_batch_and_counted(tmp_path, caplog, name):
+    head = CanKDHead(levels=["p3", "p4", "p5"], pool_size=1)
+    model = distiller(tmp_path, head=head if name == "cankd" else SumOfHeads(heads=[head])).train()
+    with EventStorage() as storage:
+        for size in (96, 32, 32, 96):
+            losses = model(batch(size=size))
+            sum(losses.values()).backward()
+            assert (losses["loss_cankd_p5"] == 0) == (size == 32) and losses["loss_cankd_p4"] > 0
+    assert model.skipped_batches == {"p5": 2}
+    assert storage.latest()["[metric]skipped_p5"][0] == 2 and "[metric]skipped_p4" not in storage.latest()
+    assert caplog.text.count("Images of 32×32, 32×32 leave too few positions at level 'p5'") == 1
+    with pytest.raises(ValueError, match="level 'p5' is 1×1"):
+        model.head(*model.compute_features(batch(size=32)))
+
+
+def test_a_head_that_cannot_work_shows_the_table(tmp_path):
+    model = distiller(tmp_path, head=FGDHead()).train()
+    records = [{key: value for key, value in record.items() if key != "sem_seg"} for record in batch()]
+    model.student.forward = lambda records: (model.student.backbone(torch.zeros(2, 3, 96, 96)), {"loss": 0})[1]
+    for record in records:
+        del record["instances"]
+    with EventStorage(), pytest.raises(ValueError, match=r"instances(.*\n)+.*p5 \(stride 32, 64 channels\)"):
+        model(records)
 
 
 def test_a_simple_feature_pyramid_teaches_a_resnet(tmp_path):

@@ -3,9 +3,11 @@ import pathlib
 import subprocess
 import sys
 
+import cankd
 import pytest
 import torch
 from cankd.engine import train
+from detectron2 import model_zoo
 from detectron2.config import LazyConfig
 
 from tests.tiny import detector, save_weights
@@ -33,9 +35,41 @@ def test_trains_resumes_and_evaluates(run, tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()]
     assert [line["iteration"] for line in lines if "total_loss" in line] == [0, 1, 2]
     capsys.readouterr()
-    run("--eval-only", f"train.init_checkpoint={tmp_path}/run/model_final.pth")
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    run("--eval-only", f"train.init_checkpoint={tmp_path}/run/model_final.pth", "optimizer.lr=9")
     run("--eval-only", "--model", "teacher")
+    assert (tmp_path / "run" / "config.yaml").read_text() == config  # the run's, not the evaluation's
+    assert "eval_period" in (tmp_path / "run" / "evaluation_config.yaml").read_text()
     assert capsys.readouterr().out.count("copypaste: AP,AP50,AP75,APs,APm,APl") == 2
+
+
+def test_distils_any_two_configs(tiny_scenes, load_tool, tmp_path):
+    train, test = tiny_scenes
+    (tmp_path / "student.yaml").write_text(
+        f"_BASE_: {model_zoo.get_config_file('Base-RetinaNet.yaml')}\n"
+        f"DATASETS: {{TRAIN: [{train}], TEST: [{test}]}}\n"
+        "DATALOADER: {NUM_WORKERS: 0}\n"
+        "MODEL: {DEVICE: cpu, RESNETS: {DEPTH: 18, RES2_OUT_CHANNELS: 64}, FPN: {OUT_CHANNELS: 64}}\n"
+        "INPUT: {MIN_SIZE_TRAIN: [64], MIN_SIZE_TEST: 64}\n"
+        f"OUTPUT_DIR: {tmp_path}/run\n"
+    )
+    teacher = ["--teacher", cankd.model_zoo.get_config_file("DigitScenes/retinanet_R18.py")]
+    teacher += ["--teacher-weights", "cankd://DigitScenes/retinanet_R18.pth", "--method", "pkd", "--inherit"]
+    tool = load_tool(SCRIPT)
+    options = [
+        "MODEL.RETINANET.NUM_CLASSES=10",
+        "SOLVER.IMS_PER_BATCH=2",
+        "SOLVER.MAX_ITER=2",
+        "model.head.weight=3",
+        "dataloader.evaluator=null",
+    ]
+    tool.main(tool.parse_arguments(["--config-file", str(tmp_path / "student.yaml"), *teacher, *options]))
+    run = tmp_path / "run_pkd_inherit"
+    assert (run / "model_final.pth").exists() and (run / "detectron2.yaml").exists()
+    assert "weight: 3" in (run / "config.yaml").read_text()
+    assert list(json.loads((run / "distillation_losses.json").read_text())) == ["p3", "p4", "p5"]
+    with pytest.raises(SystemExit, match="--teacher has no weights"):
+        tool.main(tool.parse_arguments(["--config-file", str(tmp_path / "student.yaml"), *teacher[:2]]))
 
 
 def test_evaluates_models_on_corrupted_images(run, load_tool, tmp_path, capsys):

@@ -60,7 +60,7 @@ class _HeadInContext(nn.Module):
         self.context = context
 
     def forward(self, student_features, teacher_features):
-        return self.head(student_features, teacher_features, self.context)
+        return self.head(student_features, teacher_features, self.context, skipped=set())
 
 
 def count_config_costs(config: DictConfig, height: int, width: int) -> dict[str, dict[str, dict[str, int]]]:

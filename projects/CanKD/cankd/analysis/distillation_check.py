@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from cankd.checkpoint import DistillationCheckpointer
-from cankd.data import check_classes, check_crops, load_records
+from cankd.data import check_classes, check_crops, check_shapes, load_records
 from cankd.engine import (
     build_model,
     check_batch_size,
@@ -29,6 +29,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .costs import cost_table, count_costs
+from .small_images import find_skipped_levels, find_smallest_image
 
 __all__ = ["check_distillation"]
 
@@ -47,8 +48,9 @@ def check_distillation(
         report: takes each line that the user is to see.
 
     Returns:
-        What was found: "levels", "weights", "teacher", "cost", "memory", "learning_rate", "gradients", and "problems",
-        a list of what has to be mended; empty if the run is ready. What a problem kept from being looked at is absent.
+        What was found: "levels", "weights", "teacher", "cost", "memory", "learning_rate", "gradients", "left out", the
+        levels that the smallest images have no place for, and "problems", a list of what has to be mended; empty if the
+        run is ready. What a problem kept from being looked at is absent.
 
     Raises:
         UserError: if the config lacks parts, or is not of a distiller.
@@ -81,6 +83,10 @@ def check_distillation(
         if "train" in records:
             with collect():
                 found.update(_take_step(config, model, records["train"], num_gpus, report))
+            with collect():
+                found["left out"] = _look_at_smallest(
+                    config.dataloader.train, model, records["train"], num_gpus, report
+                )
     problems = found["problems"]
     report("")
     for problem in problems:
@@ -187,6 +193,7 @@ def _take_step(config, model, records, num_gpus, report):
     if records is not None:
         check_classes(records, model.student)
         check_crops(records, config.dataloader.train)
+        check_shapes(records, config.dataloader.train, model.student)
     loader = config.dataloader.train
     if "total_batch_size" in loader:
         check_batch_size(loader, num_gpus)
@@ -218,3 +225,19 @@ def _take_step(config, model, records, num_gpus, report):
     )
     totals = {name: by_part["total"] for name, by_part in costs.items()}
     return {"gradients": gradients, "memory": memory, "cost": totals}
+
+
+def _look_at_smallest(loader, model, records, num_gpus, report):
+    """Tells which levels are left out of batches of the smallest images."""
+    smallest = find_smallest_image(records or (), loader.mapper) if "mapper" in loader else None
+    if smallest is None or not model.head.is_active:
+        return []
+    (height, width), file_name = smallest
+    levels = find_skipped_levels(model, (height, width), max(1, loader.get("total_batch_size", 1) // num_gpus))
+    if levels:
+        report(
+            f"\nImages as small as {file_name}, {height}×{width} in training, leave too few positions: batches of them "
+            f"are distilled without {', '.join(levels)}, and counted in the log. Larger images, or other levels "
+            "(model.head.levels), avoid that"
+        )
+    return levels

@@ -1,4 +1,4 @@
-from .checks import check_classes, check_crops
+from .checks import check_classes, check_crops, check_shapes
 from .corruptions import (
     CORRUPTION_GROUPS,
     MIN_SIDE,

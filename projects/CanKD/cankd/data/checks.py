@@ -9,13 +9,15 @@ import detectron2.data.transforms as T
 import numpy as np
 from cankd.utils import UserError
 from detectron2.config import instantiate
+from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 from torch import nn
 from tqdm import tqdm
 
-__all__ = ["check_classes", "check_crops", "check_masks"]
+__all__ = ["check_classes", "check_crops", "check_masks", "check_shapes"]
 
 
 def check_classes(records: Sequence, student: nn.Module) -> None:
@@ -43,6 +45,38 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
             f"the data has {max(found) + 1} classes, but the model predicts {num_classes}: set num_classes in the "
             "student's config (and in the teacher's, if it was trained on the same data)"
         )
+
+
+def check_shapes(records: Sequence, loader: DictConfig, student: nn.Module) -> None:
+    """Makes sure that a model of masks or keypoints gets them.
+
+    Args:
+        records: in Detectron2's format.
+        loader: ``dataloader.train`` of a config, whose mapper is looked at if it is Detectron2's.
+        student: whose box head counts, if it has one.
+
+    Raises:
+        UserError: if the mapper leaves them out, or no record has them.
+    """
+    roi_heads, mapper = getattr(student, "roi_heads", None), loader.get("mapper", {})
+    for predicts, option, key in (("mask_on", "use_instance_mask", "segmentation"), _KEYPOINTS):
+        if not getattr(roi_heads, predicts, False):
+            continue
+        if _is_detectron2s(mapper) and not mapper.get(option):
+            raise UserError(
+                f"the model learns {key}s, but the data loader leaves them out: set dataloader.train.mapper."
+                f"{option}=True, or take them out of the model"
+            )
+        if isinstance(records, list) and not any(key in a for r in records for a in r.get("annotations", ())):
+            raise UserError(f"the model learns {key}s, but no annotation has any ({key!r}): take another data set")
+
+
+_KEYPOINTS = "keypoint_on", "use_keypoint", "keypoints"
+
+
+def _is_detectron2s(mapper):
+    target = mapper.get("_target_")
+    return (locate(target) if isinstance(target, str) else target) is DatasetMapper
 
 
 def check_crops(records: Sequence, loader: DictConfig) -> None:

@@ -1,9 +1,11 @@
 """Checks of a run that take seconds and are made before anything that takes hours."""
 
 import argparse
+import contextlib
+import os
 
 import torch
-from cankd.utils import UserError, make_output_dir
+from cankd.utils import UserError, make_output_dir, replace_file
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -17,6 +19,8 @@ __all__ = ["check_batch_size", "check_device", "check_output_dir", "check_parts"
 def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     """Does what Detectron2's ``default_setup`` does, once it is sure that the run can be written and has its device.
 
+    An evaluation saves its options as ``evaluation_config.yaml``, so that a run's own ``config.yaml`` stays.
+
     Args:
         config: the whole config.
         args: as :func:`detectron2.engine.default_argument_parser` gives them.
@@ -26,7 +30,26 @@ def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     check_device(config.train.device)
     setup_logger(output_dir, distributed_rank=comm.get_rank(), name="cankd", abbrev_name="cankd")
     logged = {"config_file": find_config_file(args.config_file)} if getattr(args, "config_file", "") else {}
-    default_setup(config, argparse.Namespace(**{**vars(args), **logged}))
+    saves = args.eval_only and comm.is_main_process()
+    with _renamed_config(output_dir) if saves else contextlib.nullcontext():
+        default_setup(config, argparse.Namespace(**{**vars(args), **logged}))
+
+
+@contextlib.contextmanager
+def _renamed_config(output_dir):
+    """Gives the config.yaml that is written meanwhile another name, so that a run that is evaluated keeps its own."""
+    path = os.path.join(output_dir, "config.yaml")
+    kept = None
+    if os.path.exists(path):
+        with open(path, "rb") as f:
+            kept = f.read()
+    try:
+        yield
+        os.replace(path, os.path.join(output_dir, "evaluation_config.yaml"))
+    finally:
+        if kept is not None:
+            with replace_file(path) as f:
+                f.write(kept)
 
 
 def check_output_dir(path: str) -> None:

@@ -5,7 +5,7 @@ import os
 
 import torch
 from cankd.checkpoint import DistillationCheckpointer
-from cankd.data import check_classes, check_crops, load_records
+from cankd.data import check_classes, check_crops, check_shapes, load_records
 from cankd.modeling import Distiller
 from cankd.utils import UserError, write_json
 from detectron2.config import instantiate
@@ -140,6 +140,7 @@ def _build_loader(loader, student=None):
     if student is not None:
         check_classes(records, student)
         check_crops(records, loader)
+        check_shapes(records, loader, student)
     return instantiate({**loader, "dataset": records})
 
 

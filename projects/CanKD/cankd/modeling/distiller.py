@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from cankd.utils import ComparisonError, UserError
@@ -57,6 +58,7 @@ class Distiller(nn.Module):
         self.input_format = input_format or getattr(student, "input_format", None) or "BGR"
         self.correlation_period = correlation_period
         self.distillation_scale = 1.0
+        self.skipped_batches: Counter[str] = Counter()  # by level, those whose images were too small
         self.pairs = self._match(dict(levels or {}))
         head.connect(self.pairs)
         logger.info("Levels that are distilled:\n%s", describe_pairs(self.pairs))
@@ -83,8 +85,10 @@ class Distiller(nn.Module):
         Returns:
             In training, map from name to loss. In evaluation, the student's output.
 
+        Levels that are too small for the head, as those of small images, are left out of the batch, and counted.
+
         Raises:
-            ComparisonError: if the head cannot work on the features, as on those of images that are too small.
+            ComparisonError: if the head cannot work on the features.
         """
         if not self.training:
             return self.student(batched_inputs)
@@ -103,10 +107,28 @@ class Distiller(nn.Module):
 
     def _compare(self, features, batched_inputs):
         context = StepContext(batched_inputs, {pair.student: pair.teacher_stride for pair in self.pairs})
+        skipped = set()
         try:
-            return self.head(*features, context)
+            losses = self.head(*features, context, skipped=skipped)
         except UserError as error:
             raise ComparisonError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
+        self._log_skipped(skipped, batched_inputs)
+        return losses
+
+    def _log_skipped(self, skipped, batched_inputs):
+        for level in sorted(skipped - self.skipped_batches.keys()):
+            sizes = ", ".join("{}×{}".format(*record["image"].shape[-2:]) for record in batched_inputs)
+            logger.warning(
+                "Images of %s leave too few positions at level %r: it is left out of such batches, which are counted "
+                "in the log as skipped_%s.",
+                sizes,
+                level,
+                level,
+            )
+        self.skipped_batches.update(skipped)
+        if has_event_storage():
+            for level, batches in self.skipped_batches.items():
+                get_event_storage().put_scalar(f"[metric]skipped_{level}", batches, smoothing_hint=False)
 
     def _inactive_losses(self, like):
         losses = self.head.inactive_losses(like)

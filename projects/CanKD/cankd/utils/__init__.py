@@ -1,5 +1,5 @@
 from .arguments import PictureArgumentParser, add_model_arguments, model_arguments, named_path
 from .channel_order import orders_differ, reorder_channels
-from .errors import ComparisonError, NonFiniteError, UserError, report_mistakes, where
+from .errors import ComparisonError, NonFiniteError, TooSmallError, UserError, report_mistakes, where
 from .files import make_output_dir, replace_file, write_json
 from .tables import markdown_table, spread

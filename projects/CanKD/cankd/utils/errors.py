@@ -12,7 +12,7 @@ from collections.abc import Callable
 import detectron2
 from detectron2.utils import comm
 
-__all__ = ["ComparisonError", "NonFiniteError", "UserError", "report_mistakes", "where"]
+__all__ = ["ComparisonError", "NonFiniteError", "TooSmallError", "UserError", "report_mistakes", "where"]
 
 
 class UserError(ValueError):
@@ -21,6 +21,10 @@ class UserError(ValueError):
 
 class ComparisonError(UserError):
     """A distillation head that cannot work on the features of a step."""
+
+
+class TooSmallError(UserError):
+    """A feature level with too few positions for a method."""
 
 
 class NonFiniteError(UserError, FloatingPointError):

@@ -3,7 +3,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from cankd.modeling.levels import LevelPair
-from cankd.utils import UserError
+from cankd.utils import TooSmallError, UserError
 from torch import Tensor
 
 from .affinities import get_affinity
@@ -82,7 +82,7 @@ class CanKDHead(DistillationHead):
     def _check_size(self, level, teacher):
         height, width = teacher.shape[2:]
         if (height // self.pool_size) * (width // self.pool_size) < 2:
-            raise UserError(
+            raise TooSmallError(
                 f"level {level!r} is {height}×{width}, and pooling by {self.pool_size} leaves fewer than 2 "
                 "positions: train on larger images, or leave the level out of head.levels"
             )

@@ -1,6 +1,6 @@
 """What several methods refuse."""
 
-from cankd.utils import UserError
+from cankd.utils import TooSmallError, UserError
 from torch import Tensor
 
 __all__ = ["check_positions", "check_temperature"]
@@ -25,7 +25,8 @@ def check_positions(method: str, level: str, student: Tensor, teacher: Tensor) -
         student, teacher: should be ``(N, C, H, W)``, of one height and width; channels may differ.
 
     Raises:
-        UserError: if their sizes differ, or they have one position alone.
+        UserError: if their sizes differ.
+        TooSmallError: if they have one position alone.
     """
     sizes = ["{}×{}".format(*feature.shape[2:]) for feature in (student, teacher)]
     if sizes[0] != sizes[1]:
@@ -34,7 +35,7 @@ def check_positions(method: str, level: str, student: Tensor, teacher: Tensor) -
             "position by position: resize one of them, or pair levels of one stride"
         )
     if student[0, 0].numel() < 2:
-        raise UserError(
+        raise TooSmallError(
             f"level {level!r} is {sizes[0]}, but {method} needs at least 2 positions: train on larger images, or leave "
             "the level out of head.levels"
         )

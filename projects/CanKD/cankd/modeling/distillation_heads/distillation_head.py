@@ -6,7 +6,7 @@ from typing import ClassVar, NamedTuple
 import torch
 import torch.nn.functional as F
 from cankd.modeling.levels import LevelPair
-from cankd.utils import UserError
+from cankd.utils import TooSmallError, UserError
 from detectron2.utils import comm
 from torch import Tensor, nn
 
@@ -174,17 +174,25 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
             student, teacher: ``(N, C, H, W)`` of one size, float32 or float64, the student's adapted; logits are
                 ``(N, K)``. The teacher's carries no gradient.
             context: of the step; None where the caller has none.
+
+        Raises:
+            TooSmallError: if the level has too few positions.
         """
         raise NotImplementedError
 
     def forward(
-        self, student_features: Features, teacher_features: Features, context: StepContext | None = None
+        self,
+        student_features: Features,
+        teacher_features: Features,
+        context: StepContext | None = None,
+        skipped: set[str] | None = None,
     ) -> dict[str, Tensor]:
         """
         Args:
             student_features, teacher_features: maps from the student's level names to ``(N, C, H, W)`` or ``(N, K)``.
                 The two of a level have the same size. The teacher's carry no gradient.
             context: what else the method may need.
+            skipped: gets the levels that are too small for the method; their losses are 0. None refuses them.
 
         Returns:
             Map from each of :attr:`loss_names` to the weighted loss, a float32 scalar (float64 for float64 features).
@@ -195,7 +203,13 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         losses = {}
         with full_precision(student_features):
             for level, student, teacher in self._adapt(student_features, teacher_features):
-                found = self.compare(level, student, teacher, context)
+                try:
+                    found = self.compare(level, student, teacher, context)
+                except TooSmallError:
+                    if skipped is None:
+                        raise
+                    skipped.add(level)
+                    found = dict.fromkeys(self.terms or ("",), self._zero(student))
                 terms = found if isinstance(found, Mapping) else {"": found}
                 for term, loss in terms.items():
                     losses[self._loss_name(level, term)] = self.weight * loss
@@ -227,8 +241,10 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         Args:
             like: any loss, for device and type.
         """
-        zero = 0.0 * sum((p.sum() for p in self.parameters()), like.new_zeros(()))
-        return dict.fromkeys(self.loss_names, zero)
+        return dict.fromkeys(self.loss_names, self._zero(like))
+
+    def _zero(self, like):
+        return 0.0 * sum((p.sum() for p in self.parameters()), like.new_zeros(()))
 
     @torch.no_grad()
     def correlations(self, student_features: Features, teacher_features: Features) -> dict[str, Tensor]:

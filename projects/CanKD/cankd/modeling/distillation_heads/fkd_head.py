@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import torch
 from cankd.modeling.levels import LevelPair
-from cankd.utils import UserError
+from cankd.utils import TooSmallError, UserError
 from torch import Tensor, nn
 
 from .attention_maps import channel_attention, spatial_attention
@@ -138,7 +138,7 @@ class FKDHead(DistillationHead):
     def _check_size(self, level, teacher):
         (height, width), side = teacher.shape[2:], self.pool_size[level]
         if min(height, width) < side:
-            raise UserError(
+            raise TooSmallError(
                 f"level {level!r} is {height}×{width}, and pooling by {side} leaves no position: train on larger "
                 "images, choose a smaller head.pool_size, or leave the level out of head.levels"
             )

@@ -1,6 +1,6 @@
 import torch
 import torch.nn.functional as F
-from cankd.utils import UserError
+from cankd.utils import TooSmallError
 from torch import Tensor
 
 from .distillation_head import DistillationHead, StepContext
@@ -52,14 +52,14 @@ class PKDHead(DistillationHead):
         """See :meth:`DistillationHead.compare`; the sizes may differ.
 
         Raises:
-            UserError: if the two are no maps, or there is one value a channel alone.
+            TooSmallError: if there is one value a channel alone.
         """
         if self.resize_student:
             student = _resize(student, teacher)
         else:
             teacher = _resize(teacher, student)
         if student[:, 0].numel() < 2:
-            raise UserError(
+            raise TooSmallError(
                 f"level {level!r} is 1×1 of one image, but PKD needs at least 2 values a channel: train on larger "
                 "images or with more images a GPU, or leave the level out of head.levels"
             )

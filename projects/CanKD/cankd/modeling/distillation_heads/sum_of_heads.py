@@ -61,13 +61,17 @@ class SumOfHeads(DistillationHead):
             head.connect(pairs)
 
     def forward(
-        self, student_features: Features, teacher_features: Features, context: StepContext | None = None
+        self,
+        student_features: Features,
+        teacher_features: Features,
+        context: StepContext | None = None,
+        skipped: set[str] | None = None,
     ) -> dict[str, Tensor]:
         """See :meth:`DistillationHead.forward`. A head whose weight is 0 does not run."""
         losses = {}
         for head in self.heads:
             if head.is_active:
-                losses |= head(student_features, teacher_features, context)
+                losses |= head(student_features, teacher_features, context, skipped=skipped)
             else:
                 losses |= head.inactive_losses(next(iter(student_features.values())))
         return {name: self.weight * loss for name, loss in losses.items()}
