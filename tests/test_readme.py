@@ -3,12 +3,18 @@
 import pathlib
 import re
 
+import cv2
+import numpy as np
+import pytest
 import torch
 from cankd.engine import build_model, load_config
+from cankd.engine.yacs_file import save_yacs
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from tests.tiny import batch
+from tests.tiny import batch, save_weights
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 
@@ -17,6 +23,47 @@ def code_of(section):
     """Returns the Python blocks of a section."""
     text = README.read_text().split(f"## {section}\n")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_data_sets_of_your_own_are_registered_once(tmp_path):
+    data_file, config_file = code_of("Distil your own model")
+    (tmp_path / "pets_data.py").write_text(data_file)
+    (tmp_path / "pets.py").write_text(config_file)
+    try:
+        for _ in range(2):
+            config = load_config(str(tmp_path / "pets.py"), datasets=str(tmp_path / "pets_data.py"))
+        assert config.dataloader.train.dataset.names in DatasetCatalog
+        (tmp_path / "twice.py").write_text(data_file)
+        with pytest.raises(ValueError, match="'pets_train' is already registered! .*`if NAME not in DatasetCatalog`"):
+            load_config(str(tmp_path / "twice.py"))
+    finally:
+        for name in ("pets_train", "pets_val"):
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
+def test_a_trained_student_runs_in_plain_detectron2(tmp_path, monkeypatch):
+    lazy, yacs = code_of("A trained student, and then?")
+    monkeypatch.chdir(tmp_path)
+    output = tmp_path / "output" / "student_cankd"
+    output.mkdir(parents=True)
+    cv2.imwrite("photo.jpg", np.random.default_rng(0).integers(256, size=(64, 96, 3)))
+    pathlib.Path("student.py").write_text(
+        "from cankd import model_zoo\n"
+        "_config = model_zoo.get_config('DigitScenes/retinanet_R10.py')\n"
+        "model, dataloader = _config.model, _config.dataloader\n"
+    )
+    save_weights(instantiate(LazyConfig.load("student.py").model), output / "model_final.pth")
+    names = {}
+    exec(lazy, names)
+    assert names["predictions"]["instances"].image_size == (64, 96)
+
+    overrides = ["MODEL.RESNETS.DEPTH=18", "MODEL.RESNETS.RES2_OUT_CHANNELS=64", "MODEL.RETINANET.NUM_CLASSES=2"]
+    config = load_config("COCO-Detection/retinanet_R_50_FPN_1x.yaml", [*overrides, "INPUT.MIN_SIZE_TEST=64"])
+    weights = save_weights(instantiate(config.model), output / "model_final.pth")
+    save_yacs(config.train.yacs, str(output / "detectron2.yaml"), weights=weights, device="cpu")
+    exec(yacs, names)
+    assert names["predictions"]["instances"].image_size == (64, 96)
 
 
 def test_a_head_of_your_own_in_a_config_and_in_a_loop(tmp_path):

@@ -86,6 +86,7 @@ def _describe(error, path):
     """Returns the message of a config's failure, with file and line; YAML's own messages have them."""
     if isinstance(error.__cause__, SyntaxError):  # Detectron2's error names the file, Python's the line
         return f"{error} {error.__cause__.msg}, line {error.__cause__.lineno}"
-    if "is already registered" in str(error):
-        error = f"{error} A config may be read twice: register a data set only `if NAME not in DatasetCatalog`"
-    return f"{error} ({where(error)})" if path.endswith(".py") else str(error)
+    message = str(error)
+    if "is already registered" in message:
+        message += " A config may be read twice: register a data set only `if NAME not in DatasetCatalog`"
+    return f"{message} ({where(error)})" if path.endswith(".py") else message
