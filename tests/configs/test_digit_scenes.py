@@ -26,8 +26,8 @@ def test_pairs_are_those_of_the_coco_recipes():
         for large, small in backbones.items():
             name = name.replace(large, small)
         expected.add(name)
-    segmentation = "semantic_fpn", "pspnet"
-    found = {path.stem for path in FOLDER.glob("*_from_*.py") if not path.stem.startswith(segmentation)}
+    others = "semantic_fpn", "pspnet", "retinanet_MobileNetV1"
+    found = {path.stem for path in FOLDER.glob("*_from_*.py") if not path.stem.startswith(others)}
     assert found == expected
 
 
@@ -50,7 +50,7 @@ def test_pair_trains_a_step(name, tmp_path):
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     bottom_up = getattr(model.student.backbone, "bottom_up", model.student.backbone)
-    assert bottom_up.stem.conv1.weight.grad.any()
+    assert next(bottom_up.parameters()).grad.any()
 
 
 def test_narrow_pspnet_does_not_take_the_published_start():

@@ -127,7 +127,10 @@ class VerifyingCheckpointer(DetectionCheckpointer):
                 f"has {', '.join(map(str, foreign[:5]))}"
             )
         if "layer1.0.conv1.weight" in weights:
-            loaded.update(model=_rename_from_torchvision(weights), matching_heuristics=True)
+            renamed = _rename_from_torchvision(weights)
+            if hasattr(self.model, "classifier"):
+                renamed = {re.sub(r"^fc\.", "classifier.", name): value for name, value in renamed.items()}
+            loaded.update(model=renamed, matching_heuristics=True)
         return loaded
 
     def _torch_load(self, f):

@@ -1,4 +1,5 @@
 from .aspp import ASPP
+from .classifier import Classifier
 from .max_iou_matcher import MaxIoUMatcher
 from .point_assigner import PointAssigner
 from .points_to_boxes import PointsToBoxes
