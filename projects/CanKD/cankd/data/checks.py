@@ -29,7 +29,7 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
             is looked at by :func:`check_masks`. What has neither is not checked.
 
     Raises:
-        UserError: if an annotation or a semantic mask has a class beyond the model's, or a mask cannot be used.
+        UserError: if an annotation, a label or a semantic mask has a class beyond the model's; if a mask is unusable.
     """
     if not isinstance(records, list):
         return
@@ -40,6 +40,7 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
     if num_classes is None:
         return
     found = {a["category_id"] for r in records for a in r.get("annotations", ()) if "category_id" in a}
+    found |= {record["label"] for record in records if "label" in record}
     if found and max(found) >= num_classes:
         raise UserError(
             f"the data has {max(found) + 1} classes, but the model predicts {num_classes}: set num_classes in the "

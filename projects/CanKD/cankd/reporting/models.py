@@ -4,18 +4,14 @@ import os
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from cankd.data import load_records, metadata_of
+from cankd.data import IMAGE_SUFFIXES, check_image, load_records, metadata_of, naming_broken_image
 from cankd.engine import is_distillation, load_student
 from cankd.utils import UserError, reorder_channels
 from detectron2.config import instantiate
-from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
-from PIL import Image
 from torch import Tensor, nn
 
 __all__ = ["LoadedModel", "choose_records", "load_models"]
-
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class LoadedModel:
@@ -46,10 +42,8 @@ class LoadedModel:
         return reorder_channels(mapped, getattr(self._mapper, "image_format", None), self._input_format)
 
     def _map(self, record):
-        try:
+        with naming_broken_image(record["file_name"]):
             return self._mapper(record)
-        except (OSError, SyntaxError) as error:
-            raise _unreadable(record["file_name"], error) from error
 
     def rgb(self, image: Tensor) -> np.ndarray:
         """Returns an image as the model takes it, ``(3, H, W)``, as RGB ``(H, W, 3)``."""
@@ -110,7 +104,7 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
         raise UserError(f"there is nothing to look at: images is {images}")
     if inputs:
         metadata = metadata_of(dataset)
-        if not (metadata.get("thing_classes") or metadata.get("stuff_classes")):
+        if not any(metadata.get(names) for names in ("thing_classes", "stuff_classes", "class_names")):
             load_records(dataset)  # which names the classes
         records = _list_images(inputs)
     else:
@@ -118,7 +112,7 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
     if not records:
         raise UserError("there is nothing to look at: the test set is empty")
     for record in records:
-        _check_image(record["file_name"])
+        check_image(record["file_name"])
     return records
 
 
@@ -126,26 +120,13 @@ def _list_images(inputs):
     files = []
     for entry in inputs:
         if os.path.isdir(entry):
-            files += [os.path.join(entry, name) for name in sorted(os.listdir(entry)) if name.lower().endswith(IMAGES)]
+            files += [
+                os.path.join(entry, name) for name in sorted(os.listdir(entry)) if name.lower().endswith(IMAGE_SUFFIXES)
+            ]
         elif os.path.isfile(entry):
             files.append(entry)
         else:
             raise UserError(f"there is no image or folder {entry}")
     if not files:
-        raise UserError(f"there is no image ({', '.join(IMAGES)}) in {', '.join(inputs)}")
+        raise UserError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) in {', '.join(inputs)}")
     return [{"file_name": file} for file in files]
-
-
-def _check_image(path):
-    try:
-        with Image.open(PathManager.get_local_path(path)) as image:
-            image.load()
-            mode = image.mode
-    except (OSError, SyntaxError) as error:
-        raise _unreadable(path, error) from error
-    if mode.startswith(("I", "F")):  # as of 16 bits: Detectron2 would read it, and clip it to white
-        raise UserError(f"{path} has pixels of mode {mode}: models take 8 bits a channel, so convert it first")
-
-
-def _unreadable(path, error):
-    return UserError(f"{path} cannot be read as an image; it may be cut off ({error})")

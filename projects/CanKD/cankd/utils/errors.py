@@ -18,6 +18,15 @@ __all__ = ["ComparisonError", "NonFiniteError", "TooSmallError", "UserError", "r
 class UserError(ValueError):
     """What a user can mend: the message says what was got, what was expected, and what to do."""
 
+    def __init__(self, message: str):
+        """
+        Args:
+            message: see above. A data loader raises what its worker raised anew, with a stack trace in the message,
+                which is taken away.
+        """
+        is_from_worker = message.startswith("Caught ") and "DataLoader worker process" in message
+        super().__init__(message.rpartition("UserError: ")[2].strip() if is_from_worker else message)
+
 
 class ComparisonError(UserError):
     """A distillation head that cannot work on the features of a step."""

@@ -1,0 +1,89 @@
+import pytest
+from cankd.data import load_records, register_image_folders
+from cankd.data.checks import check_classes
+from detectron2.config import LazyCall as L
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from PIL import Image
+from torch import nn
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Registers two classes of two and one empty files a split; they are not images, as nobody opens them."""
+    for split in ("train", "val"):
+        for path in ("cat/b.JPEG", "cat/a.png", "dog/c.jpg", "dog/notes.txt"):
+            (tmp_path / split / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / split / path).touch()
+    register_image_folders("pets", str(tmp_path))
+    yield tmp_path
+    unregister()
+
+
+def unregister():
+    for name in ("pets_train", "pets_val"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def load(name="pets_train"):
+    return load_records(L(get_detection_dataset_dicts)(names=name, filter_empty=False))
+
+
+def test_lists_images_class_by_class_in_turn(folders):
+    records = load("pets_val")
+    paths = [(str(folders / "val" / "cat/a.png"), 0), (str(folders / "val" / "dog/c.jpg"), 1)]
+    paths.append((str(folders / "val" / "cat/b.JPEG"), 0))
+    assert [(record["file_name"], record["label"]) for record in records] == paths
+    assert MetadataCatalog.get("pets_val").class_names == ["cat", "dog"]
+
+
+def test_refuses_a_folder_without_classes(folders):
+    for path in [*(folders / "train").glob("*/*"), *(folders / "train").glob("*")]:
+        path.unlink() if path.is_file() else path.rmdir()
+    with pytest.raises(ValueError, match="train has no classes: it has to have one folder of images a class"):
+        load()
+    (folders / "train").rmdir()
+    with pytest.raises(ValueError, match="there is no folder .*train: it has to have one folder of images a class"):
+        load()
+
+
+def test_refuses_a_class_without_images(folders):
+    (folders / "train" / "dog" / "c.jpg").unlink()
+    with pytest.raises(ValueError, match=r"train/dog has no image \(.jpg, .*\): a class without images is none"):
+        load()
+
+
+@pytest.mark.parametrize("name", ["pets_train", "pets_val"])
+def test_refuses_other_classes_in_train_and_val(folders, name):
+    (folders / "val" / "dog").rename(folders / "val" / "fox")
+    with pytest.raises(ValueError, match="2 classes in one of train and val only, the first is 'dog'"):
+        load(name)
+
+
+def test_refuses_more_classes_than_the_model_has(folders):
+    model = nn.Module()
+    model.num_classes = 1
+    with pytest.raises(ValueError, match="the data has 2 classes, but the model predicts 1: set num_classes"):
+        check_classes(load(), model)
+
+
+def test_val_alone_will_do(folders):
+    (folders / "train").rename(folders / "elsewhere")
+    assert len(load("pets_val")) == 3
+
+
+@pytest.mark.parametrize("names, expected", [(["Felis", "Canis"], ["Felis", "Canis"]), (["tench"], ["cat", "dog"])])
+def test_classes_have_other_names_where_these_are_as_many(folders, names, expected):
+    unregister()
+    register_image_folders("pets", str(folders), class_names=names)
+    load()
+    assert MetadataCatalog.get("pets_train").class_names == expected
+
+
+def test_imagenet_is_registered():
+    assert {"imagenet_train", "imagenet_val"} <= set(DatasetCatalog)
+
+
+def test_opens_no_image(folders, monkeypatch):
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("opened"))
+    assert len(load()) == 3
