@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Confusion matrices of student, distilled student and teacher on the test set (supplement, figures 1 and 2).
 
-The picture also shows the distilled student's matrix minus the student's.
+Of classifiers, each image counts for its label and the most probable class, and --counting, --iou and --score do not
+matter. The picture also shows the distilled student's matrix minus the student's.
 
 Example:
     tools/confusion_matrix.py --config-file C --baseline output/student/model_final.pth \\

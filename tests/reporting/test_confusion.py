@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import pytest
 import torch
 from cankd.reporting import compare_confusion
@@ -29,3 +32,37 @@ def test_crowds_are_objects_where_published_counting_is_asked_for(loader, counti
         {"model": lambda records: [{"instances": found}]}, loader, str(tmp_path / "out"), counting=counting
     )
     assert matrices["model"].counts.tolist() == counts
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Of three images with labels."""
+    records = [{"file_name": str(tmp_path / f"{i}.png"), "label": label} for i, label in enumerate([0, 1, 1])]
+    for record in records:
+        pathlib.Path(record["file_name"]).touch()
+    DatasetCatalog.register("labelled", lambda: records)
+    MetadataCatalog.get("labelled").class_names = ["cat", "dog"]
+    yield OmegaConf.create({"dataset": L(get_detection_dataset_dicts)(names="labelled")}, flags={"allow_objects": True})
+    DatasetCatalog.remove("labelled")
+    MetadataCatalog.remove("labelled")
+
+
+def test_classifiers_have_no_background(labelled, tmp_path):
+    def always_dog(records):
+        return [{"classes": torch.tensor([1, 0])} for _ in records]
+
+    def right(records):
+        return [{"classes": torch.tensor([record["label"], 1 - record["label"]])} for record in records]
+
+    matrices = compare_confusion({"student": always_dog, "distilled": right}, labelled, str(tmp_path / "out"))
+    assert {title: matrix.counts.tolist() for title, matrix in matrices.items()} == {
+        "student": [[0, 1], [0, 2]],
+        "distilled": [[1, 0], [0, 2]],
+    }
+    written = json.loads((tmp_path / "out" / "confusion.json").read_text())
+    assert written["classes"] == ["cat", "dog"] and written["counting"] == "top-1"
+
+
+def test_labels_are_for_classifiers(labelled, tmp_path):
+    with pytest.raises(ValueError, match="the detector does not classify images"):
+        compare_confusion({"detector": lambda records: [{"instances": None}]}, labelled, str(tmp_path))

@@ -1,4 +1,7 @@
+from .class_confusion import ClassConfusion
+from .classification_evaluation import ClassificationEvaluator
 from .coco_evaluation import FastCOCOEvaluator
+from .confusion_counts import ConfusionCounts
 from .confusion_matrix import COUNTINGS, ConfusionMatrix
 from .matching import annotated_instances, confident_instances, match_greedily
 from .metrics import METRICS, ROBUSTNESS_METRICS

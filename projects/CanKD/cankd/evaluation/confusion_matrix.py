@@ -4,6 +4,7 @@ import numpy as np
 from cankd.utils import UserError
 from detectron2.structures import Instances, pairwise_iou
 
+from .confusion_counts import ConfusionCounts
 from .matching import confident_instances, match_greedily
 
 __all__ = ["COUNTINGS", "ConfusionMatrix"]
@@ -11,7 +12,7 @@ __all__ = ["COUNTINGS", "ConfusionMatrix"]
 COUNTINGS = ("one-to-one", "published")
 
 
-class ConfusionMatrix:
+class ConfusionMatrix(ConfusionCounts):
     """Counts which classes a detector takes for which (supplement, figures 1 and 2).
 
     In each image, detections from a score threshold upwards are compared with the ground truth, whatever their
@@ -41,8 +42,7 @@ class ConfusionMatrix:
         Raises:
             UserError: if there is no class, the counting is unknown, or a threshold is not between 0 and 1.
         """
-        if not class_names:
-            raise UserError("a confusion matrix needs classes, and the data set names none")
+        super().__init__(class_names, "background")
         if counting not in COUNTINGS:
             raise UserError(f"counting is {counting!r}; it has to be one of {', '.join(COUNTINGS)}")
         if not 0 < iou_threshold <= 1 or not 0 <= score_threshold <= 1:
@@ -50,11 +50,9 @@ class ConfusionMatrix:
                 f"the thresholds are {iou_threshold} (IoU) and {score_threshold} (score); both have to lie between 0 "
                 "and 1, and that of the IoU above 0"
             )
-        self.class_names = [*class_names, "background"]
         self.counting = counting
         self.iou_threshold = iou_threshold
         self.score_threshold = score_threshold
-        self.counts = np.zeros((len(self.class_names), len(self.class_names)), dtype=int)
 
     def add(self, found: Instances, true: Instances) -> None:
         """Counts one image.
@@ -80,8 +78,3 @@ class ConfusionMatrix:
         matches = match_greedily(found, true, iou_threshold=self.iou_threshold).numpy()
         matches = matches[:, None] == np.arange(len(true))
         return matches, matches
-
-    def percentages(self) -> np.ndarray:
-        """Returns the counts as per cent of each row, ``(classes + 1, classes + 1)``; NaN in rows without counts."""
-        totals = self.counts.sum(axis=1, keepdims=True)
-        return np.divide(100.0 * self.counts, totals, out=np.full(self.counts.shape, np.nan), where=totals > 0)

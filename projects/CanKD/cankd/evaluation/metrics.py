@@ -4,6 +4,16 @@ __all__ = ["METRICS", "ROBUSTNESS_METRICS"]
 
 _OBJECTS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 # Semantic segmentation has mIoU from SemSegEvaluator and IoU from Cityscapes' own evaluation.
-METRICS = {"bbox": _OBJECTS, "segm": _OBJECTS, "sem_seg": ("mIoU", "IoU", "fwIoU", "mACC", "pACC", "iIoU")}
+METRICS = {
+    "bbox": _OBJECTS,
+    "segm": _OBJECTS,
+    "sem_seg": ("mIoU", "IoU", "fwIoU", "mACC", "pACC", "iIoU"),
+    "classification": ("top1", "top5", "mACC"),
+}
 # Those that are averaged over corruptions.
-ROBUSTNESS_METRICS = {"bbox": _OBJECTS[:3], "segm": _OBJECTS[:3], "sem_seg": ("mIoU", "IoU", "fwIoU", "pACC")}
+ROBUSTNESS_METRICS = {
+    "bbox": _OBJECTS[:3],
+    "segm": _OBJECTS[:3],
+    "sem_seg": ("mIoU", "IoU", "fwIoU", "pACC"),
+    "classification": ("top1", "top5"),
+}

@@ -23,7 +23,7 @@ def summarize_robustness(grid: Grid, task: str, metric: str) -> dict[str, float 
 
     Args:
         grid: of one model.
-        task: "bbox", "segm" or "sem_seg".
+        task: "bbox", "segm", "sem_seg" or "classification".
         metric: of the task, in per cent.
 
     Returns:

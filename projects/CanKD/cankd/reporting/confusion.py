@@ -1,10 +1,11 @@
 import csv
+import functools
 import os
 from collections.abc import Mapping
 
 import torch
 from cankd.data import load_records, metadata_of
-from cankd.evaluation import ConfusionMatrix, annotated_instances
+from cankd.evaluation import ClassConfusion, ConfusionCounts, ConfusionMatrix, annotated_instances
 from cankd.utils import UserError, make_output_dir, replace_file, write_json
 from cankd.visualization import draw_confusion_matrices
 from omegaconf import DictConfig
@@ -25,33 +26,36 @@ def compare_confusion(
     iou_threshold: float = 0.5,
     score_threshold: float = 0.3,
     images: int | None = None,
-) -> dict[str, ConfusionMatrix]:
-    """Counts what detectors confuse on a test set, and draws it for all of them in one picture.
+) -> dict[str, ConfusionCounts]:
+    """Counts what detectors, or classifiers, confuse on a test set, and draws it for all of them in one picture.
 
     Args:
-        models: map from title to detector. The picture also has the difference of the first two.
+        models: map from title to model. The picture also has the difference of the first two.
         loader: ``dataloader.test`` of a config: its data set and ``batch_size`` are used.
         output_dir: gets confusion.png, .json and .csv.
-        counting, iou_threshold, score_threshold: see :class:`cankd.evaluation.ConfusionMatrix`. "published" counts
-            crowds as objects, too.
+        counting, iou_threshold, score_threshold: of detectors, see :class:`cankd.evaluation.ConfusionMatrix`.
+            "published" counts crowds as objects, too.
         images: how many of the test set; all if not given.
 
     Returns:
         Map from title to matrix.
 
     Raises:
-        UserError: if a model is no detector, the data set has no annotations, a number is impossible, or the
+        UserError: if a model is neither, the data set has no annotations for it, a number is impossible, or the
             directory cannot be written.
     """
     if images is not None and images < 1:
         raise UserError(f"images is {images}: at least one has to be looked at")
     make_output_dir(output_dir)
     records = load_records(loader.dataset)[:images]
-    names = metadata_of(loader.dataset).get("thing_classes", [])
-    rules = dict(counting=counting, iou_threshold=iou_threshold, score_threshold=score_threshold)
-    matrices = {title: ConfusionMatrix(names, **rules) for title in models}
-    if not any("annotations" in record for record in records):
-        raise UserError("the test set has no annotations of objects: nothing can be confused")
+    if any("label" in record for record in records):
+        build = functools.partial(ClassConfusion, metadata_of(loader.dataset).get("class_names", []))
+    elif any("annotations" in record for record in records):
+        rules = dict(counting=counting, iou_threshold=iou_threshold, score_threshold=score_threshold)
+        build = functools.partial(ConfusionMatrix, metadata_of(loader.dataset).get("thing_classes", []), **rules)
+    else:
+        raise UserError("the test set has neither annotations of objects nor labels: nothing can be confused")
+    matrices = {title: build() for title in models}
     batch_size = loader.get("batch_size", 1)
     with tqdm(total=len(models) * len(records), unit="image", disable=None) as progress:
         for title, model in models.items():
@@ -59,15 +63,23 @@ def compare_confusion(
             for start in range(0, len(records), batch_size):
                 batch = records[start : start + batch_size]
                 for record, output in zip(batch, model(batch)):
-                    if "instances" not in output:
-                        raise UserError(f"the {title} detects nothing: confusion matrices are for detectors")
-                    found = output["instances"]
-                    annotations, crowds = record.get("annotations", ()), counting == "published"
-                    true = annotated_instances(annotations, found.image_size, crowds=crowds)
-                    matrices[title].add(found, true)
+                    _add(matrices[title], record, output, title)
                 progress.update(len(batch))
     _write(matrices, output_dir)
     return matrices
+
+
+def _add(matrix, record, output, title):
+    if isinstance(matrix, ClassConfusion):
+        if "classes" not in output:
+            raise UserError(f"the {title} does not classify images, which the test set's labels are for")
+        matrix.add(output["classes"], record["label"])
+        return
+    if "instances" not in output:
+        raise UserError(f"the {title} detects nothing: confusion matrices are for detectors and classifiers")
+    found = output["instances"]
+    annotations, crowds = record.get("annotations", ()), matrix.counting == "published"
+    matrix.add(found, annotated_instances(annotations, found.image_size, crowds=crowds))
 
 
 def _write(matrices, output_dir):

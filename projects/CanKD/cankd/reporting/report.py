@@ -27,7 +27,7 @@ _PICTURES = {
     "Robustness to corruptions": ("robustness*.png",),
     "Other pictures": ("*.png",),
 }
-_TASKS = {"bbox": "Boxes", "segm": "Masks", "sem_seg": "Semantic segmentation"}
+_TASKS = {"bbox": "Boxes", "segm": "Masks", "sem_seg": "Semantic segmentation", "classification": "Classification"}
 
 
 class _Picture(NamedTuple):
@@ -57,7 +57,7 @@ def make_report(
             mean and standard deviation. Pictures and tables that the tools wrote into these directories are taken in.
         output_dir: gets ``report.html``, and ``curves.png`` with its numbers.
         include: more directories to take pictures and tables from.
-        teacher: its AP or mIoU, drawn as a line beside the curves.
+        teacher: its AP, mIoU or top1, drawn as a line beside the curves.
         title: of the page.
 
     Returns:

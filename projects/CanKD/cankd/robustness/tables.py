@@ -36,7 +36,7 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
     if any(cell.severity for grid in grids.values() for cell in grid):
         for task, metrics in tasks.items():
             tables[task] += [_severity_table(name, grid, task, metrics[0]) for name, grid in grids.items()]
-    page = {"command": command, "remarks": list(_remarks(grids)), "tables": tables}
+    page = {"command": command, "remarks": list(_remarks(grids, tasks)), "tables": tables}
     text = _as_markdown(**page)
     path = os.path.join(output_dir, "robustness")
     try:
@@ -102,8 +102,10 @@ def _summary_table(task, summary):
     return {"title": task, "headers": headers, "rows": rows}
 
 
-def _remarks(grids):
-    """Yields what keeps the figures from being those of the benchmark."""
+def _remarks(grids, tasks):
+    """Yields how to read the figures, and what keeps them from being those of the benchmark."""
+    if "classification" in tasks:
+        yield "The mean corruption error is 100 − mPC of top1; it is not divided by AlexNet's."
     cells = list(next(iter(grids.values())))
     severities = sorted({cell.severity for cell in cells} - {0})
     corruptions = {cell.corruption for cell in cells if cell.severity}
