@@ -1,11 +1,10 @@
 import importlib.util
 import logging
-import os
 import pathlib
 
 import pytest
 from cankd import model_zoo
-from cankd.data import DigitScenes, register_digit_scenes
+from cankd.data import DigitPatches, DigitScenes, register_digit_patches, register_digit_scenes
 from detectron2.data import DatasetCatalog
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
@@ -30,28 +29,39 @@ def fresh_loggers():
 @pytest.fixture(scope="session")
 def tiny_scenes(tmp_path_factory):
     """Registers two small splits of Digit Scenes and returns their names."""
-    before = os.environ.get("DETECTRON2_DATASETS")
-    os.environ["DETECTRON2_DATASETS"] = str(tmp_path_factory.mktemp("datasets"))
-    names = "tiny_scenes_train", "tiny_scenes_val"
-    register_digit_scenes(names[0], DigitScenes(split="train", num_images=24))
-    register_digit_scenes(names[1], DigitScenes(split="val", num_images=6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(tmp_path_factory.mktemp("datasets")))
+        names = "tiny_scenes_train", "tiny_scenes_val"
+        register_digit_scenes(names[0], DigitScenes(split="train", num_images=24))
+        register_digit_scenes(names[1], DigitScenes(split="val", num_images=6))
+        for name in names:
+            DatasetCatalog.get(name)
+    yield names
     for name in names:
-        DatasetCatalog.get(name)
-    os.environ.pop("DETECTRON2_DATASETS")
-    if before is not None:
-        os.environ["DETECTRON2_DATASETS"] = before
+        DatasetCatalog.remove(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_patches(tmp_path_factory):
+    """Registers two small splits of Digit Patches and returns their names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DETECTRON2_DATASETS", str(tmp_path_factory.mktemp("datasets")))
+        names = "tiny_patches_train", "tiny_patches_val"
+        register_digit_patches(names[0], DigitPatches(split="train", num_images=20))
+        register_digit_patches(names[1], DigitPatches(split="val", num_images=10))
     yield names
     for name in names:
         DatasetCatalog.remove(name)
 
 
 @pytest.fixture
-def quick_config(tiny_scenes, tmp_path):
+def quick_config(tiny_scenes, tiny_patches, tmp_path):
     """Returns a function that gives a config of ours, made small: a few iterations on tiny splits, on the CPU."""
 
     def load(name, **train):
         config = model_zoo.get_config(name)
-        config.dataloader.train.dataset.names, config.dataloader.test.dataset.names = tiny_scenes
+        names = tiny_patches if name.startswith("DigitPatches") else tiny_scenes
+        config.dataloader.train.dataset.names, config.dataloader.test.dataset.names = names
         config.dataloader.train.num_workers = config.dataloader.test.num_workers = 0
         config.dataloader.train.total_batch_size = 2
         config.train.update(device="cpu", output_dir=str(tmp_path / "run"), max_iter=4, log_period=1)

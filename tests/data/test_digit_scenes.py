@@ -6,8 +6,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from cankd.data import DigitScenes, digit_scenes
-from cankd.data.digit_scenes import TRAIN_DIGITS
+from cankd.data import DigitScenes, digit_images
+from cankd.data.digit_images import TRAIN_DIGITS
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from detectron2.utils.file_io import PathManager
@@ -40,9 +40,9 @@ def test_images_depend_on_seed_split_and_index_alone():
 
 @pytest.mark.parametrize("split, expected", [("train", range(TRAIN_DIGITS)), ("val", range(TRAIN_DIGITS, 1797))])
 def test_train_and_val_share_no_digit(monkeypatch, split, expected):
-    images, classes = digit_scenes._load_digits()
+    images, classes = digit_images._load_digits()
     used = Recorder(images)
-    monkeypatch.setattr(digit_scenes, "_load_digits", lambda: (used, classes))
+    monkeypatch.setattr(digit_images, "_load_digits", lambda: (used, classes))
     scenes, rng = DigitScenes(split=split, num_images=1), np.random.default_rng(0)
     for _ in range(20000):
         scenes._draw_digit(rng)
@@ -122,7 +122,8 @@ def test_is_built_once_and_whole(tmp_path, monkeypatch):
     "arguments, message",
     [
         ({"split": "test"}, "split is 'test'; it has to be one of"),
-        ({"num_images": 0}, "num_images=0 and max_digits=5 have to be at least 1"),
+        ({"num_images": 0}, "num_images=0 has to be at least 1"),
+        ({"max_digits": 0}, "max_digits=0 has to be at least 1"),
         ({"digit_sizes": (4, 20)}, r"digit_sizes=\(4, 20\) has to be 8 <= smallest"),
         ({"image_size": 64}, r"largest <= image_size=64"),
     ],

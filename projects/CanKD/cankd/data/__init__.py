@@ -16,6 +16,7 @@ from .corruptions import (
     corrupt,
     image_id_of,
 )
+from .digit_patches import DigitPatches, register_digit_patches
 from .digit_scenes import DigitScenes, register_digit_scenes
 from .image_folders import load_image_folder, register_image_folders
 from .images import IMAGE_SUFFIXES, check_image, naming_broken_image
@@ -29,3 +30,6 @@ register_image_folders("imagenet", os.path.join(_ROOT, "imagenet"), class_names=
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))
+
+register_digit_patches("digit_patches_train", DigitPatches(split="train", num_images=4000))
+register_digit_patches("digit_patches_val", DigitPatches(split="val", num_images=1000))
