@@ -1,4 +1,4 @@
-"""Optimisers and learning rates: AdamW with one cycle for Digit Scenes, the paper's SGD for COCO and Cityscapes."""
+"""Optimisers and learning rates: AdamW with one cycle for the embedded data, the paper's SGD for the public sets."""
 
 from cankd.solver import PolynomialDecay
 from detectron2.config import LazyCall as L
@@ -47,3 +47,13 @@ cityscapes_sgd.weight_decay = 5e-4
 cityscapes_sgd.params.weight_decay_norm = 5e-4
 
 cityscapes_poly = L(PolynomialDecay)(power=0.9, end_value=0.01)
+
+# For a total batch of 256 images; an epoch is ImageNet's 1,281,167 training images.
+imagenet_sgd = get_config("common/optim.py").SGD
+imagenet_sgd.lr = 0.1
+imagenet_sgd.weight_decay = 1e-4
+imagenet_sgd.params.weight_decay_norm = 1e-4
+
+imagenet_epoch = 5005
+imagenet_iterations = 100 * imagenet_epoch
+imagenet_steps = L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01, 0.001], milestones=[30, 60, 90, 100])

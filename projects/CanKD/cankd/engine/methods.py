@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 
 from cankd.modeling import distillation_heads as heads
-from cankd.modeling.meta_arch import RepPoints
+from cankd.modeling.meta_arch import Classifier, RepPoints
 from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -24,7 +24,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
     "no_attention": (heads.CanKDHead, dict(attention=False), {}),
     "linear": (heads.CanKDHead, dict(affinity="linear"), {}),
     "pkd": (heads.PKDHead, dict(weight=6.0), {RetinaNet: dict(weight=10.0), RepPoints: dict(weight=10.0)}),
-    "at": (heads.ATHead, {}, {}),
+    "at": (heads.ATHead, {}, {Classifier: dict(levels=["res2", "res3", "res4", "res5"])}),
     "cwd": (
         heads.CWDHead,
         dict(weight=5.0),
@@ -55,6 +55,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
         {
             GeneralizedRCNN: dict(weight=5e-7, masked_fraction=0.45),
             SemanticSegmentor: dict(masked_fraction=0.75),
+            Classifier: dict(weight=7e-5, masked_fraction=0.15, mask_channels=True),
         },
     ),
     "fkd": (
@@ -76,11 +77,16 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
         dict(first="catt", second="scale_r2", third="norm_N", distance="l1", weight=6.0),
         {FCOS: dict(weight=5.0), RepPoints: dict(weight=10.0), GeneralizedRCNN: dict(weight=2.0)},
     ),
-    "diffkd": (heads.DiffKDHead, {}, {}),
-    "kd": (heads.KDHead, dict(sigmoid=True, weight=1.0), {SemanticSegmentor: dict(sigmoid=False, weight=10.0)}),
+    "diffkd": (heads.DiffKDHead, {}, {Classifier: dict(latent_channels=1024)}),
+    "kd": (
+        heads.KDHead,
+        dict(sigmoid=True, weight=1.0),
+        {SemanticSegmentor: dict(sigmoid=False, weight=10.0), Classifier: dict(sigmoid=False, weight=3.0)},
+    ),
     "cwd_logits": (heads.CWDHead, dict(weight=3.0, temperature=4.0), {}),
 }
 _ON_LOGITS = ("kd", "cwd_logits")
+_CLASSIFIER_LOGITS = ["classifier"]
 _INHERITING = "_inherit"
 
 
@@ -88,7 +94,8 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
     """Returns a distillation's config with another method.
 
     Args:
-        config: of a distillation. Its levels are the methods'; methods on logits find theirs.
+        config: of a distillation. Its levels are the methods'; methods on logits find theirs, and those of classifiers
+            that are published with other levels have these.
         name: a key of :data:`METHODS`; several with "+" between them, as "cankd+kd", add up; "alone" distils nothing.
             With "_inherit" behind it, the student starts from the teacher's neck and head (†), as ``train.inherit``
             says; if it says nothing, "auto". The config's own method keeps the config's options.
@@ -107,12 +114,13 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
     if name == "alone":
         config.model.head.weight = 0.0
         return config
-    chosen = [_head(config, part) for part in name.split("+")]
+    chosen = [head for part in name.split("+") for head in _heads(config, part)]
     config.model.head = chosen[0] if len(chosen) == 1 else L(heads.SumOfHeads)(heads=chosen)
     return config
 
 
-def _head(config, name):
+def _heads(config, name):
+    """Returns the head of a method, and what it adds to it."""
     if name not in METHODS:
         raise UserError(
             f"there is no method {name!r}; there are alone, {', '.join(METHODS)}, and sums such as cankd+kd"
@@ -120,16 +128,17 @@ def _head(config, name):
     head, arguments, by_architecture = METHODS[name]
     own = config.model.head
     if name == "cankd" and _target_of(own) is head:
-        return copy.deepcopy(own)
+        return [copy.deepcopy(own)]
     architecture = _architecture_of(config.model.student)
+    levels = _logit_levels(config.model.student, architecture, name) if name in _ON_LOGITS else own.get("levels")
+    arguments = {**({"levels": list(levels)} if levels else {}), **arguments}
     for base, published in by_architecture.items():
         if issubclass(architecture, base):
             arguments = {**arguments, **published}
-    if name in _ON_LOGITS:
-        arguments = {**arguments, "levels": _logit_levels(config.model.student, architecture, name)}
-    elif "levels" in own:
-        arguments = {**arguments, "levels": own.levels}
-    return L(head)(**arguments)
+    chosen = [L(head)(**arguments)]
+    if name == "diffkd" and issubclass(architecture, Classifier):
+        chosen.append(L(heads.DiffKDHead)(levels=_CLASSIFIER_LOGITS, logits=True))
+    return chosen
 
 
 def _target_of(lazy_call):
@@ -153,7 +162,9 @@ def _logit_levels(student, architecture, method):
         return [f"head:0:{i}" for i in range(len(names))]
     if issubclass(architecture, SemanticSegmentor):
         return ["sem_seg_head.predictor"]
+    if issubclass(architecture, Classifier) and method != "cwd_logits":  # which compares positions
+        return _CLASSIFIER_LOGITS
     raise UserError(
         f"{method} compares class logits at places that student and teacher share, and none are known of "
-        f"{architecture.__name__}: RetinaNet, FCOS and segmentors have some"
+        f"{architecture.__name__}: RetinaNet, FCOS and segmentors have some, classifiers for kd"
     )

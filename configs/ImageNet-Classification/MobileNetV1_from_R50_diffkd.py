@@ -1,0 +1,8 @@
+"""DiffKD at the backbone's last stage and on the class logits."""
+
+from ..common.methods import with_method
+from .MobileNetV1_from_R50 import dataloader, lr_multiplier, model, optimizer, train
+
+model = with_method(model, train, "diffkd")
+
+train.output_dir = "output/ImageNet-Classification/MobileNetV1_from_R50_diffkd"
