@@ -126,6 +126,7 @@ def test_files_their_bases_and_names_of_the_model_zoo(tmp_path):
     )
     yacs = parse_yacs(config.model.student.yacs)
     assert (yacs.MODEL.RETINANET.NUM_CLASSES, yacs.SOLVER.STEPS) == (7, (4,))
+    assert parse_yacs(config.model.teacher.model.yacs).MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
     assert len(yacs.MODEL.ANCHOR_GENERATOR.SIZES[0]) == 3  # by an expression in the model zoo's file
     assert (config.optimizer.lr, config.train.device) == (0.5, "cpu")
     assert (config.train.output_dir, config.train.inherit) == ("out_pkd_kd_inherit", "auto")

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from cankd.modeling import CanKDHead, Distiller, FGDHead, SumOfHeads, Teacher
+from cankd.modeling import CanKDHead, Distiller, SumOfHeads, Teacher
+from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.modeling import SimpleFeaturePyramid
@@ -148,13 +149,15 @@ def test_levels_that_are_too_small_are_left_out_of_the_batch_and_counted(tmp_pat
 
 
 def test_a_head_that_cannot_work_shows_the_table(tmp_path):
-    model = distiller(tmp_path, head=FGDHead()).train()
-    records = [{key: value for key, value in record.items() if key != "sem_seg"} for record in batch()]
-    model.student.forward = lambda records: (model.student.backbone(torch.zeros(2, 3, 96, 96)), {"loss": 0})[1]
-    for record in records:
-        del record["instances"]
-    with EventStorage(), pytest.raises(ValueError, match=r"instances(.*\n)+.*p5 \(stride 32, 64 channels\)"):
-        model(records)
+    class RefusingHead(CanKDHead):
+        def compare(self, level, student, teacher, context):
+            raise UserError(f"{level} is not to my taste")
+
+    model = distiller(tmp_path, head=RefusingHead()).train()
+    with EventStorage(), pytest.raises(
+        ValueError, match=r"p3 is not to my taste(.*\n)+.*p5 \(stride 32, 64 channels\)"
+    ):
+        model(batch())
 
 
 def test_a_simple_feature_pyramid_teaches_a_resnet(tmp_path):

@@ -3,6 +3,7 @@ import statistics
 
 import cv2
 import pytest
+from cankd import model_zoo
 from cankd.reporting import compare_methods, method_comparison, parse_method
 from cankd.reporting.method_comparison import Method
 from cankd.reporting.method_tables import paired_difference, verdict, write_comparison
@@ -119,3 +120,12 @@ def test_table(tmp_path):
     assert rows[2][1:3] == ["16.0, 20.0", "18.0 ± 2.8"] and rows[2][3].startswith("+7.0 (")
     assert rows[2][4:] == ["26%", "1.50", "1.00"]
     assert rows[3][:3] == ["teacher", "", "38.0"]
+
+
+def test_a_student_is_compared_by_its_teacher(tmp_path):
+    student, teacher = (model_zoo.get_config_file(f"DigitScenes/{name}.py") for name in ("retinanet_R10", "fcos_R18"))
+    models = {"teacher": teacher, "weights": "teacher.pth"}
+    method = Method("pkd", "pkd_inherit", ("model.head.weight=2",))
+    config = method_comparison._Run(student, ("train.max_iter=7",), models, method, 3, "out", "runs").config()
+    assert (config.train.max_iter, config.train.seed, config.train.inherit) == (7, 3, "auto")
+    assert config.model.head.weight == 2 and config.model.teacher.weights == "teacher.pth"

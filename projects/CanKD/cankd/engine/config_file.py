@@ -1,5 +1,6 @@
 """Reading a config, whatever kind of Detectron2's it is: a file, a name of the model zoo, or an object."""
 
+import copy
 import os
 from collections.abc import Sequence
 
@@ -52,14 +53,15 @@ def read_config(
     Raises:
         UserError: if the file is absent or fails, or a part is missing.
     """
-    called, is_yacs = "the config", isinstance(config, CfgNode)
     if isinstance(config, str):
-        config = find_config_file(config)
-        called = f"the config {config}"
-        config, is_yacs = _read_file(config, yacs_overrides)
-    if yacs_overrides and not is_yacs:
+        path = find_config_file(config)
+        called, config = f"the config {path}", _read_file(path, yacs_overrides)
+    else:
+        called, config = "the config", copy.deepcopy(config)
+    if isinstance(config, CfgNode):
+        config = convert_yacs(config)
+    elif yacs_overrides:
         raise UserError(f"{called} is no yacs config, which the overrides {list(yacs_overrides)} are for")
-    config = convert_yacs(config) if is_yacs else config
     if absent := set(needed) - set(config):
         raise UserError(
             f"{called} defines no {' and no '.join(sorted(absent))}; a config of this script has "
@@ -71,11 +73,8 @@ def read_config(
 
 
 def _read_file(path, yacs_overrides):
-    """Returns what a file holds, and whether it is yacs."""
     try:
-        if is_yacs_file(path):
-            return read_yacs(path, yacs_overrides), True
-        return LazyConfig.load(path), False
+        return read_yacs(path, yacs_overrides) if is_yacs_file(path) else LazyConfig.load(path)
     except UserError:
         raise
     except Exception as error:  # a config is code: anything can go wrong in it

@@ -37,7 +37,7 @@ def distill(
     Raises:
         UserError: if a config cannot be used, or the method is unknown.
     """
-    config, teacher = copy.deepcopy(read_config(config)), read_config(teacher, needed=("model",))
+    config, teacher = read_config(config), read_config(teacher, needed=("model",))
     name = f"{method}_inherit" if inherit else method
     config.model = L(Distiller)(
         student=_plain_model(config),

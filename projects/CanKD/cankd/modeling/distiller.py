@@ -23,6 +23,9 @@ class Distiller(nn.Module):
 
     In training it gives the student's losses and the head's, the latter times ``distillation_scale``, an attribute that
     a hook sets before the step; where that is 0, neither teacher nor head runs. In evaluation it is the student.
+
+    Where images are so small that a level has too few positions for the head, the batch is distilled without the level.
+    ``skipped_batches`` and the log count such batches.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class Distiller(nn.Module):
         self.input_format = input_format or getattr(student, "input_format", None) or "BGR"
         self.correlation_period = correlation_period
         self.distillation_scale = 1.0
-        self.skipped_batches: Counter[str] = Counter()  # by level, those whose images were too small
+        self.skipped_batches: Counter[str] = Counter()  # by level
         self.pairs = self._match(dict(levels or {}))
         head.connect(self.pairs)
         logger.info("Levels that are distilled:\n%s", describe_pairs(self.pairs))
@@ -84,8 +87,6 @@ class Distiller(nn.Module):
 
         Returns:
             In training, map from name to loss. In evaluation, the student's output.
-
-        Levels that are too small for the head, as those of small images, are left out of the batch, and counted.
 
         Raises:
             ComparisonError: if the head cannot work on the features.
