@@ -31,7 +31,7 @@ def test_registered_records(tiny_patches):
     records = load_records(L(get_detection_dataset_dicts)(names=tiny_patches[0]))
     assert [record["label"] for record in records] == 2 * list(range(10))
     assert records[13]["file_name"].endswith("/3/000013.png")
-    assert MetadataCatalog.get(tiny_patches[0]).class_names == [str(digit) for digit in range(10)]
+    assert MetadataCatalog.get(tiny_patches[0]).image_classes == [str(digit) for digit in range(10)]
     load_records(L(get_detection_dataset_dicts)(names=tiny_patches[0]))  # it knows its folder again
 
 

@@ -34,7 +34,7 @@ def test_lists_images_class_by_class_in_turn(folders):
     paths = [(str(folders / "val" / "cat/a.png"), 0), (str(folders / "val" / "dog/c.jpg"), 1)]
     paths.append((str(folders / "val" / "cat/b.JPEG"), 0))
     assert [(record["file_name"], record["label"]) for record in records] == paths
-    assert MetadataCatalog.get("pets_val").class_names == ["cat", "dog"]
+    assert MetadataCatalog.get("pets_val").image_classes == ["cat", "dog"]
 
 
 def test_refuses_a_folder_without_classes(folders):
@@ -77,7 +77,7 @@ def test_classes_have_other_names_where_these_are_as_many(folders, names, expect
     unregister()
     register_image_folders("pets", str(folders), class_names=names)
     load()
-    assert MetadataCatalog.get("pets_train").class_names == expected
+    assert MetadataCatalog.get("pets_train").image_classes == expected
 
 
 def test_imagenet_is_registered():

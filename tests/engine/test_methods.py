@@ -27,6 +27,31 @@ def test_methods_train_a_segmentor(quick_config, name):
     assert set(model.head.loss_names) < losses.keys()
 
 
+CLASSIFIER = "DigitPatches/R18_from_R34.py"
+
+
+@pytest.mark.parametrize("name", ["cankd", "pkd", "at", "mgd", "kd", "diffkd", "cankd+kd"])
+def test_methods_train_a_classifier(quick_config, name):
+    config = use_method(quick_config(CLASSIFIER), name)
+    config.model.teacher.weights = None
+    model = build_model(config).train()
+    with EventStorage():
+        losses = model([{**record, "label": i} for i, record in enumerate(batch(size=128))])
+    assert {"loss_cls", *model.head.loss_names} == losses.keys()
+    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
+
+
+def test_classifiers_have_their_published_settings(quick_config):
+    heads = {n: instantiate(use_method(quick_config(CLASSIFIER), n).model.head) for n in ("kd", "at", "mgd", "diffkd")}
+    kd, at, mgd = heads["kd"], heads["at"], heads["mgd"]
+    assert (kd.levels, kd.weight, kd.temperature, kd.sigmoid) == (("classifier",), 3.0, 1.0, False)
+    assert (at.levels, at.weight) == (("res2", "res3", "res4", "res5"), 1000.0)
+    assert (mgd.levels, mgd.weight, mgd.masked_fraction, mgd.mask_channels) == (("res5",), 7e-5, 0.15, True)
+    maps, logits = heads["diffkd"].heads
+    assert (maps.levels, maps.latent_channels, maps.logits) == (("res5",), 1024, False)
+    assert (logits.levels, logits.latent_channels, logits.logits) == (("classifier",), None, True)
+
+
 def test_settings_are_those_of_the_architecture(quick_config):
     config = quick_config("DigitScenes/faster_rcnn_R10_from_R18.py")
     assert instantiate(use_method(config, "pkd").model.head).weight == 6.0
@@ -67,3 +92,5 @@ def test_refuses_what_cannot_be(quick_config):
         use_method(quick_config("DigitScenes/retinanet_R10.py"), "cankd")
     with pytest.raises(ValueError, match="kd compares class logits .* none are known of GeneralizedRCNN"):
         use_method(quick_config("DigitScenes/faster_rcnn_R10_from_R18.py"), "kd")
+    with pytest.raises(ValueError, match="cwd_logits compares class logits .* none are known of Classifier.* for kd"):
+        use_method(quick_config(CLASSIFIER), "cwd_logits")

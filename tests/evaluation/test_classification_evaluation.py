@@ -10,7 +10,7 @@ NAMES = ["a", "b", "c", "d", "e", "f", "g"]
 
 @pytest.fixture
 def evaluator():
-    MetadataCatalog.get("letters").class_names = NAMES
+    MetadataCatalog.get("letters").image_classes = NAMES
     yield ClassificationEvaluator("letters")
     MetadataCatalog.remove("letters")
 

@@ -41,7 +41,7 @@ def labelled(tmp_path):
     for record in records:
         pathlib.Path(record["file_name"]).touch()
     DatasetCatalog.register("labelled", lambda: records)
-    MetadataCatalog.get("labelled").class_names = ["cat", "dog"]
+    MetadataCatalog.get("labelled").image_classes = ["cat", "dog"]
     yield OmegaConf.create({"dataset": L(get_detection_dataset_dicts)(names="labelled")}, flags={"allow_objects": True})
     DatasetCatalog.remove("labelled")
     MetadataCatalog.remove("labelled")

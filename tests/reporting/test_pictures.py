@@ -68,6 +68,16 @@ def test_an_object_is_found_by_class_place_and_score():
         pictures._found_objects({"sem_seg": None}, record, 0.3)
 
 
+def test_a_classifier_finds_an_image_of_its_class():
+    output = {"classes": torch.tensor([4, 2])}
+    assert pictures._found_objects(output, {"label": 4}, 0.3) and not pictures._found_objects(output, {"label": 2}, 0.3)
+
+
+def test_draws_labels(tiny_patches, tmp_path):
+    draw_data(L(get_detection_dataset_dicts)(names=tiny_patches[1]), str(tmp_path / "samples.png"), images=2)
+    assert cv2.imread(str(tmp_path / "samples.png")).shape[1] == 2 * 450
+
+
 def test_differences_need_two_students(quick_config, tmp_path):
     config = quick_config("DigitScenes/retinanet_R10_from_R18.py")
     with pytest.raises(ValueError, match="give both, --baseline and train.init_checkpoint, and no --input"):

@@ -81,7 +81,7 @@ def count_config_costs(config: DictConfig, height: int, width: int) -> dict[str,
     instances.gt_boxes = Boxes([[0.25 * width, 0.25 * height, 0.5 * width, 0.5 * height]])
     instances.gt_classes = torch.zeros(1, dtype=torch.long)
     image, labels = torch.zeros(3, height, width, dtype=torch.uint8), torch.zeros(height, width, dtype=torch.long)
-    record = {"image": image, "height": height, "width": width, "instances": instances, "sem_seg": labels}
+    record = {"image": image, "height": height, "width": width, "instances": instances, "sem_seg": labels, "label": 0}
     return count_costs(model, record)
 
 

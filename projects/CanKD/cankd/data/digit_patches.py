@@ -83,4 +83,4 @@ def register_digit_patches(name: str, patches: DigitPatches) -> None:
         return load_image_folder(folder)
 
     DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(evaluator_type="classification", class_names=CLASSES)
+    MetadataCatalog.get(name).set(evaluator_type="classification", image_classes=CLASSES)

@@ -19,7 +19,7 @@ _OTHER_SPLIT = {"train": "val", "val": "train"}
 def register_image_folders(name: str, root: str, *, class_names: Sequence[str] = ()) -> None:
     """Registers ``root/train/CLASS/*`` as ``<name>_train`` and ``root/val/CLASS/*`` as ``<name>_val``.
 
-    The folders are read on first use, without opening an image. The metadata's ``class_names`` are there from then on.
+    The folders are read on first use, without opening an image. From then on, the metadata have ``image_classes``.
 
     Args:
         name: of the data set.
@@ -41,7 +41,7 @@ def _load_split(dataset, root, split, class_names):
             f"{root} has {len(differing)} classes in one of train and val only, the first is {differing[0]!r}: both "
             "need the same folders, as their order numbers the classes"
         )
-    MetadataCatalog.get(dataset).set(class_names=list(class_names) if len(class_names) == len(folders) else folders)
+    MetadataCatalog.get(dataset).set(image_classes=list(class_names) if len(class_names) == len(folders) else folders)
     return load_image_folder(os.path.join(root, split))
 
 

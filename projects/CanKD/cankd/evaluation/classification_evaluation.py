@@ -19,7 +19,7 @@ class ClassificationEvaluator(DatasetEvaluator):
     def __init__(self, dataset_name: str):
         """
         Args:
-            dataset_name: of a registered data set, whose metadata have ``class_names`` once it was loaded.
+            dataset_name: of a registered data set, whose metadata have ``image_classes`` once it was loaded.
         """
         self._dataset_name = dataset_name
         self.reset()
@@ -30,11 +30,11 @@ class ClassificationEvaluator(DatasetEvaluator):
         Raises:
             UserError: if the data set has no class names.
         """
-        names = MetadataCatalog.get(self._dataset_name).get("class_names")
+        names = MetadataCatalog.get(self._dataset_name).get("image_classes")
         if not names:
             raise UserError(
                 f"the classes of {self._dataset_name} have no names: register it by cankd.data.register_image_folders, "
-                "or set class_names of its MetadataCatalog"
+                "or set image_classes of its MetadataCatalog"
             )
         self._confusion = ClassConfusion(names)
         self._in_top5 = 0

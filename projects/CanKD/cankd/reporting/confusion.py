@@ -49,7 +49,7 @@ def compare_confusion(
     make_output_dir(output_dir)
     records = load_records(loader.dataset)[:images]
     if any("label" in record for record in records):
-        build = functools.partial(ClassConfusion, metadata_of(loader.dataset).get("class_names", []))
+        build = functools.partial(ClassConfusion, metadata_of(loader.dataset).get("image_classes", []))
     elif any("annotations" in record for record in records):
         rules = dict(counting=counting, iou_threshold=iou_threshold, score_threshold=score_threshold)
         build = functools.partial(ConfusionMatrix, metadata_of(loader.dataset).get("thing_classes", []), **rules)

@@ -104,7 +104,7 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
         raise UserError(f"there is nothing to look at: images is {images}")
     if inputs:
         metadata = metadata_of(dataset)
-        if not any(metadata.get(names) for names in ("thing_classes", "stuff_classes", "class_names")):
+        if not any(metadata.get(names) for names in ("thing_classes", "stuff_classes", "image_classes")):
             load_records(dataset)  # which names the classes
         records = _list_images(inputs)
     else:

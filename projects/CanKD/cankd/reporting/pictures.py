@@ -9,7 +9,7 @@ import torch
 from cankd.data import load_records, metadata_of
 from cankd.evaluation import annotated_instances, confident_instances, match_greedily
 from cankd.utils import UserError, make_output_dir
-from cankd.visualization import draw_annotations, draw_detections, draw_segmentation, save_grid
+from cankd.visualization import draw_annotations, draw_class, draw_detections, draw_segmentation, save_grid
 from detectron2.data.detection_utils import read_image
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -22,7 +22,7 @@ SIDE = 480  # of a drawn image's shorter side, at least: smaller ones are enlarg
 
 
 def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int = 4) -> None:
-    """Draws the first images of a data set with their annotated boxes.
+    """Draws the first images of a data set with their annotated boxes, or their classes.
 
     Args:
         dataset: lazy call with ``names``, as in ``dataloader.test.dataset``.
@@ -33,11 +33,14 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
     Raises:
         UserError: if the data set cannot be read.
     """
-    metadata = metadata_of(dataset)
+    records, metadata = load_records(dataset)[:images], metadata_of(dataset)
     pictures = []
-    for record in load_records(dataset)[:images]:
+    for record in records:
         image, scale = _read(record)
-        pictures.append(draw_annotations(image, record.get("annotations", ()), metadata, scale=scale))
+        if "label" in record:
+            pictures.append(draw_class(image, metadata.image_classes[record["label"]], scale=scale))
+        else:
+            pictures.append(draw_annotations(image, record.get("annotations", ()), metadata, scale=scale))
     save_grid(path, [pictures[i : i + columns] for i in range(0, len(pictures), columns)])
 
 
@@ -61,7 +64,8 @@ def draw_predictions(
         images: how many of the test set.
         score_threshold: lowest score of a detection that is drawn.
         only_differing: whether to draw those images of the whole test set on which student and distilled student
-            differ most: in objects that one of them finds, by class and IoU of 0.5, and the other does not.
+            differ most: in objects that one of them finds, by class and IoU of 0.5, and the other does not. Of
+            classifiers, those that one of them gets right and the other does not.
 
     Raises:
         UserError: if a checkpoint or an image is missing, or there is nothing to draw.
@@ -79,7 +83,7 @@ def draw_predictions(
         records = load_records(config.dataloader.test.dataset)
         records = rank_by_difference(models["student"], models["distilled student"], records, score_threshold)[:images]
         if not records:
-            raise UserError("the two students find the same objects in every image of the test set")
+            raise UserError("the two students find the same objects, or are both right, in each image of the test set")
     else:
         records = choose_records(config, inputs=inputs, images=images)
     draw_comparison(models, config.dataloader.test.dataset, records, path, score_threshold=score_threshold)
@@ -89,17 +93,17 @@ def draw_predictions(
 def rank_by_difference(
     one: LoadedModel, other: LoadedModel, records: Sequence[dict], score_threshold: float
 ) -> list[dict]:
-    """Returns the records on which two detectors differ, those with the most objects that only one finds first.
+    """Returns the records on which two models differ, those with the most objects that only one finds first.
 
     Args:
-        one, other: the detectors.
-        records: with annotations, in Detectron2's format.
+        one, other: detectors, or classifiers.
+        records: with annotations or labels, in Detectron2's format.
         score_threshold: lowest score of a detection that counts.
 
     Raises:
-        UserError: if the models are no detectors, or nothing is annotated.
+        UserError: if the models are neither, or nothing is annotated.
     """
-    if not any(record.get("annotations") for record in records):
+    if not any(record.get("annotations") or "label" in record for record in records):
         raise UserError("the test set has no annotations: nothing tells what a model finds")
     differences = []
     for record in tqdm(records, "Looking for differences", unit="image", leave=False, disable=None):
@@ -110,9 +114,11 @@ def rank_by_difference(
 
 
 def _found_objects(output, record, score_threshold):
-    """Returns the indices of the annotated objects that a model finds."""
+    """Returns the indices of the annotated objects that a model finds; a classifier may find the one that there is."""
+    if "classes" in output:
+        return {0} if output["classes"][0] == record["label"] else set()
     if "instances" not in output:
-        raise UserError("only detectors can be told apart by the objects that they find")
+        raise UserError("only detectors and classifiers can be told apart by what they find")
     found = confident_instances(output["instances"], score_threshold)
     true = annotated_instances(record.get("annotations", ()), found.image_size)
     return set(match_greedily(found, true, iou_threshold=0.5, by_class=True).tolist()) - {-1}
@@ -130,7 +136,7 @@ def draw_comparison(
     """Draws what several models make of images, and the ground truth where there is one, side by side.
 
     Args:
-        models: map from title to model: detectors, or segmentors, before which the image itself is drawn.
+        models: map from title to model: detectors, classifiers, or segmentors, before which the image itself is drawn.
         dataset: lazy call with ``names``, as ``dataloader.test.dataset``.
         records: the images, in Detectron2's format.
         path: PNG file to write.
@@ -145,19 +151,27 @@ def draw_comparison(
             columns["image"].append(cv2.resize(image, None, fx=scale, fy=scale))
         for title, model in models.items():
             output = model([record])[0]
-            if "sem_seg" in output:
-                labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
-                columns[title].append(draw_segmentation(image, labels, metadata, scale=scale))
-            else:
-                found = output["instances"]
-                picture = draw_detections(image, found, metadata, score_threshold=score_threshold, scale=scale)
-                columns[title].append(picture)
+            columns[title].append(_draw_output(image, output, record, metadata, score_threshold, scale))
         if has_masks and "sem_seg_file_name" in record:
             labels = read_image(record["sem_seg_file_name"]).squeeze()
             columns["ground truth"].append(draw_segmentation(image, labels, metadata, scale=scale))
         elif "annotations" in record:
             columns["ground truth"].append(draw_annotations(image, record["annotations"], metadata, scale=scale))
+        elif "label" in record:
+            columns["ground truth"].append(draw_class(image, metadata.image_classes[record["label"]], scale=scale))
     save_grid(path, list(zip(*columns.values())), list(columns))
+
+
+def _draw_output(image, output, record, metadata, score_threshold, scale):
+    if "sem_seg" in output:
+        labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
+        return draw_segmentation(image, labels, metadata, scale=scale)
+    if "classes" in output:
+        best = int(output["classes"][0])
+        is_right = best == record["label"] if "label" in record else None
+        text = f"{metadata.image_classes[best]} {output['scores'][0]:.0%}"
+        return draw_class(image, text, is_right=is_right, scale=scale)
+    return draw_detections(image, output["instances"], metadata, score_threshold=score_threshold, scale=scale)
 
 
 def _read(record):

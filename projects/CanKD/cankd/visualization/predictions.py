@@ -1,4 +1,4 @@
-"""Detections and segmentations drawn side by side (supplement, figures 4 and 5)."""
+"""Detections, segmentations and classes drawn side by side (supplement, figures 4 and 5)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,7 +14,7 @@ from torchvision.utils import draw_segmentation_masks
 
 from .figures import save_figure
 
-__all__ = ["draw_annotations", "draw_detections", "draw_segmentation", "save_grid"]
+__all__ = ["draw_annotations", "draw_class", "draw_detections", "draw_segmentation", "save_grid"]
 
 
 def draw_detections(
@@ -76,6 +76,23 @@ def draw_segmentation(
     picture = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1)
     picture = draw_segmentation_masks(picture, masks, alpha=alpha, colors=colors).permute(1, 2, 0).numpy()
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+
+
+def draw_class(image: np.ndarray, label: str, *, is_right: bool | None = None, scale: float = 1.0) -> np.ndarray:
+    """Writes an image's class into its corner.
+
+    Args:
+        image, scale: see :func:`draw_detections`.
+        label: what to write.
+        is_right: green if so, red if not, white if nobody knows.
+
+    Returns:
+        See :func:`draw_detections`.
+    """
+    visualizer = Visualizer(image, scale=scale)
+    color = {None: "white", True: "lime", False: "tomato"}[is_right]
+    visualizer.draw_text(label, (1, 1), font_size=8, color=color, horizontal_alignment="left")
+    return visualizer.get_output().get_image()
 
 
 def _draw(image, boxes, classes, labels, metadata, scale):
