@@ -1,4 +1,4 @@
-"""A teacher with a ResNeXt, the later half of it deformable."""
+"""The teacher with a ResNeXt, the later half of it deformable. Its trained weights come with cankd."""
 
 from ..common.digit_scenes_teacher_train import train
 from ..common.models.resnext import small_resnext
