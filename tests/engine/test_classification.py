@@ -7,6 +7,7 @@ import cv2
 import pytest
 import torch
 from cankd.analysis import check_distillation, count_config_costs
+from cankd.checkpoint import export_weights
 from cankd.data import choose_cells
 from cankd.engine import evaluate, train
 from cankd.reporting import compare_confusion, draw_features, draw_predictions, load_models, make_report
@@ -98,6 +99,16 @@ def test_is_drawn_with_the_ground_truth(trained, tmp_path):
         draw_predictions(trained, str(tmp_path / "c.png"), baseline=checkpoint, only_differing=True)
     draw_features(load_models(trained), trained, [{"file_name": str(tmp_path / "a.png")}], str(tmp_path / "features"))
     assert (tmp_path / "features" / "a_feature.png").is_file()
+
+
+@pytest.mark.parametrize("name", [R18, MOBILENET])
+def test_is_exported(load, name, tmp_path):
+    config = load(name)
+    source, target = config.model.teacher.weights, str(tmp_path / "half.pth")
+    student = instantiate(config.model.student)
+    export_weights(save_weights(student, source), target, float16=True)
+    config.train.init_checkpoint = target
+    assert evaluate(config)["classification"]["top5"] >= 0
 
 
 def test_confusion_and_report(trained, tmp_path):

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 import torch
-from cankd.visualization import draw_annotations, draw_detections, draw_segmentation, save_grid
+from cankd.visualization import draw_annotations, draw_class, draw_detections, draw_segmentation, save_grid
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
@@ -49,6 +49,16 @@ def test_segmentation_has_the_classes_colours_and_leaves_the_rest(tiny_scenes):
     for rows, label in ((slice(0, 4), 3), (slice(4, 8), 0)):
         expected = 50 + np.array(metadata.stuff_colors[label]) / 2
         assert np.abs(picture[rows, :10] - expected).max() <= 1
+
+
+def test_class_is_written_into_the_corner_in_the_colour_of_its_truth():
+    image = np.full((60, 90, 3), 100, np.uint8)
+    for is_right, channels in ((True, [1]), (False, [0]), (None, [0, 1, 2])):
+        picture = draw_class(image, "cat 90%", is_right=is_right, scale=2)
+        where = changed(picture, image, 2)
+        assert where[:15, :40].any() and not where[30:].any() and not where[:, 60:].any()
+        brightest = picture[:30, :80].max((0, 1))
+        assert [i for i in range(3) if brightest[i] > 240] == channels
 
 
 def test_grid_holds_every_picture(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cankd.modeling import FeatureSource
+from cankd.modeling import FeatureSource, Teacher
 from cankd.modeling.backbone import TimmBackbone
 from cankd.modeling.meta_arch import Classifier
 from detectron2.modeling.backbone import FPN
@@ -56,6 +56,18 @@ def test_blocks_of_a_vision_transformer_are_levels():
     source = FeatureSource(classifier(backbone, 3), ["block1", "classifier"])
     features = source.compute([{"image": torch.zeros(3, 50, 64, dtype=torch.uint8)}])
     assert features["block1"].shape == (1, 64, 4, 4) and features["classifier"].shape == (1, 3)
+
+
+def test_a_teacher_has_the_features_of_its_network():
+    model = classifier(TimmBackbone(name=NETWORK, out_features=["res5", "pooled"]), 3)
+    records = [{"image": torch.randint(256, (3, 64, 64), dtype=torch.uint8)}]
+    with torch.no_grad():
+        expected = model.backbone(model.preprocess_image(records).tensor)
+    teacher = Teacher(model=model, weights=None)
+    teacher.choose_levels(["res5", "classifier"])
+    features = teacher(records, "RGB")
+    torch.testing.assert_close(features["res5"], expected["res5"])
+    torch.testing.assert_close(features["classifier"], model.classifier(expected["pooled"]))
 
 
 def test_below_an_fpn_every_parameter_is_trained():

@@ -30,9 +30,9 @@ class DigitPatches(DigitImages):
     """
 
     image_size: int = 112
-    digit_sizes: tuple[int, int] = (28, 84)
-    opacities: tuple[float, float] = (0.3, 0.8)
-    noise: tuple[float, float] = (10, 50)
+    digit_sizes: tuple[int, int] = (48, 96)
+    opacities: tuple[float, float] = (0.5, 1)
+    noise: tuple[float, float] = (10, 40)
 
     info_file: ClassVar[str] = "info.json"
 
