@@ -21,7 +21,10 @@ def is_yacs_file(path: str) -> bool:
         return False
     with PathManager.open(path) as f:
         root = yaml.compose(f, yaml.SafeLoader)  # builds no objects
-    return isinstance(root, yaml.MappingNode) and any(str(key.value).isupper() for key, _ in root.value)
+    keys = [key.value for key, _ in root.value] if isinstance(root, yaml.MappingNode) else []
+    return "model" not in keys and any(
+        str(key).isupper() for key in keys
+    )  # a LazyConfig may have a constant in capitals
 
 
 def read_yacs(path: str, overrides: Sequence[str] = ()) -> CfgNode:
