@@ -81,7 +81,7 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
             except UserError as error:
                 rank = comm.get_rank()
                 if rank > 0:
-                    time.sleep(3)  # if the first process has the same to say, this one is ended meanwhile
+                    time.sleep(10)  # if the first process has the same to say, this one is ended meanwhile
                 sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}Error: {error}")
 
         return wrapper
