@@ -16,10 +16,6 @@ def folders(tmp_path):
             (tmp_path / split / path).touch()
     register_image_folders("pets", str(tmp_path))
     yield tmp_path
-    unregister()
-
-
-def unregister():
     for name in ("pets_train", "pets_val"):
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -74,7 +70,7 @@ def test_val_alone_will_do(folders):
 
 @pytest.mark.parametrize("names, expected", [(["Felis", "Canis"], ["Felis", "Canis"]), (["tench"], ["cat", "dog"])])
 def test_classes_have_other_names_where_these_are_as_many(folders, names, expected):
-    unregister()
+    load()
     register_image_folders("pets", str(folders), class_names=names)
     load()
     assert MetadataCatalog.get("pets_train").image_classes == expected

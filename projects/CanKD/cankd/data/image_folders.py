@@ -20,6 +20,7 @@ def register_image_folders(name: str, root: str, *, class_names: Sequence[str] =
     """Registers ``root/train/CLASS/*`` as ``<name>_train`` and ``root/val/CLASS/*`` as ``<name>_val``.
 
     The folders are read on first use, without opening an image. From then on, the metadata have ``image_classes``.
+    What was registered under the name before is replaced.
 
     Args:
         name: of the data set.
@@ -28,9 +29,12 @@ def register_image_folders(name: str, root: str, *, class_names: Sequence[str] =
             part of the classes, the folders' names are the classes'.
     """
     for split in _OTHER_SPLIT:
-        load = functools.partial(_load_split, f"{name}_{split}", root, split, class_names)
-        DatasetCatalog.register(f"{name}_{split}", load)
-        MetadataCatalog.get(f"{name}_{split}").set(evaluator_type="classification")
+        dataset = f"{name}_{split}"
+        if dataset in DatasetCatalog:  # a config that registers is read more than once
+            DatasetCatalog.remove(dataset)
+            MetadataCatalog.remove(dataset)
+        DatasetCatalog.register(dataset, functools.partial(_load_split, dataset, root, split, class_names))
+        MetadataCatalog.get(dataset).set(evaluator_type="classification")
 
 
 def _load_split(dataset, root, split, class_names):
