@@ -11,7 +11,7 @@ from torch import nn
 def folders(tmp_path):
     """Registers two classes of two and one empty files a split; they are not images, as nobody opens them."""
     for split in ("train", "val"):
-        for path in ("cat/b.JPEG", "cat/a.png", "dog/c.jpg", "dog/notes.txt"):
+        for path in ("cat/b.JPEG", "cat/a.png", "dog/c.jpg", "dog/notes.txt", "notes.txt"):
             (tmp_path / split / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / split / path).touch()
     register_image_folders("pets", str(tmp_path))
