@@ -93,11 +93,13 @@ def _build(name, pretrained, checkpoint, arguments):
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"near it are {', '.join(close)}" if close else "timm.list_models() has their names"
         raise UserError(f"timm has no network {name!r}; {hint}")
-    path = PathManager.get_local_path(checkpoint) if checkpoint else ""
-    if checkpoint and not os.path.isfile(path):
-        raise UserError(f"there is no checkpoint {checkpoint} for {name}: check the path")
     try:
+        path = PathManager.get_local_path(checkpoint) if checkpoint else ""
+        if checkpoint and not os.path.isfile(path):
+            raise UserError(f"there is no checkpoint {checkpoint} for {name}: check the path")
         return timm.create_model(name, pretrained=pretrained and not checkpoint, checkpoint_path=path, **arguments)
+    except UserError:
+        raise
     except Exception as error:  # timm, its hub and a file from elsewhere fail in many ways
         weights = f" with the weights {checkpoint}" if checkpoint else " with pretrained weights" if pretrained else ""
         reason = " ".join(str(error).split())[:300] or type(error).__name__
