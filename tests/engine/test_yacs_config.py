@@ -143,7 +143,7 @@ def test_files_their_bases_and_names_of_the_model_zoo(tmp_path):
     [
         ("MODEL: !!python/object/apply:os.mkdir [{marker}]", "mine.yaml, line 1, holds code"),
         ("_BASE_: evil.yaml", "evil.yaml, line 1, holds code"),
-        ("MODEL: {{RETINANETT: 1}}", "mine.yaml cannot be used .KeyError: 'Non-existent config key: MODEL.RETINANETT"),
+        ("MODEL: {{RETINANETT: 1}}", "mine.yaml cannot be used: Non-existent config key: MODEL.RETINANETT"),
         ("_BASE_: absent.yaml", "mine.yaml cannot be used"),
     ],
 )
@@ -178,3 +178,10 @@ def test_the_evaluator_is_the_data_sets(tiny_scenes):
             build("unheard_of")
     finally:
         MetadataCatalog.remove("unheard_of")
+
+
+def test_names_the_part_of_a_model_that_cannot_be_built():
+    overrides = ["MODEL.RESNETS.DEPTH=18", "MODEL.RESNETS.RES2_OUT_CHANNELS=32"]
+    config = load_config("COCO-Detection/retinanet_R_50_FPN_1x.yaml", overrides)
+    with pytest.raises(ValueError, match=r"model cannot be built: AssertionError: Must set MODEL.*resnet.py, line \d+"):
+        build_model(config)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from cankd.checkpoint import load_all_weights
 from cankd.modeling import Distiller, Teacher
-from cankd.utils import orders_differ, reorder_channels
+from cankd.utils import UserError, orders_differ, reorder_channels, where
 from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
@@ -29,15 +29,27 @@ def build_model(config: DictConfig) -> nn.Module:
 
     Args:
         config: with ``model`` and ``train.device``.
+
+    Raises:
+        UserError: if a part of the model cannot be built.
     """
     model = config.model
     if is_distillation(config):
-        student = instantiate(model.student)
+        student = _build("model.student", model.student)
         with _preserved_random_state():
-            model = instantiate({**model, "student": student})
+            model = _build("model, with teacher and head,", {**model, "student": student})
     else:
-        model = instantiate(model)
+        model = _build("model", model)
     return model.to(config.train.device)
+
+
+def _build(part, config):
+    try:
+        return instantiate(config)
+    except UserError:
+        raise
+    except Exception as error:  # a model's options are the user's
+        raise UserError(f"{part} cannot be built: {type(error).__name__}: {error} ({where(error)})") from error
 
 
 @contextlib.contextmanager
@@ -63,9 +75,9 @@ def load_student(config: DictConfig, checkpoint: str, role: str) -> nn.Module:
         role: what the model is, for messages.
 
     Raises:
-        UserError: if there is no checkpoint, or it is not of this model.
+        UserError: if the model cannot be built, there is no checkpoint, or it is not of this model.
     """
-    model = instantiate(config.model.get("student", config.model))
+    model = _build("model.student" if is_distillation(config) else "model", config.model.get("student", config.model))
     load_all_weights(model, checkpoint, role)
     return model
 

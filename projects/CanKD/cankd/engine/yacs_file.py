@@ -47,11 +47,13 @@ def read_yacs(path: str, overrides: Sequence[str] = ()) -> CfgNode:
             f"the config {path} is not read, as {mark.name}, line {mark.line + 1}, holds code or a Python object "
             "(a tag such as !!python): write the values out, or base it on the file in Detectron2's model zoo"
         ) from error
-    except Exception as error:  # the file is the user's
+    except KeyError as error:
         raise UserError(
-            f"the config {path} cannot be used ({type(error).__name__}: {error}). Options that a project of "
-            "Detectron2 adds are known in Python alone: give the CfgNode to cankd.distill"
+            f"the config {path} cannot be used: {error.args[0]}. Options that a project of Detectron2 adds are known "
+            "in Python alone: give the CfgNode to cankd.distill"
         ) from error
+    except Exception as error:  # the file is the user's
+        raise UserError(f"the config {path} cannot be used ({type(error).__name__}: {error})") from error
     try:
         config.merge_from_list([part for override in overrides for part in override.split("=", 1)])
     except Exception as error:
