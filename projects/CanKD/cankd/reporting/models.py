@@ -105,7 +105,7 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
     if inputs:
         metadata = metadata_of(dataset)
         if not any(metadata.get(names) for names in ("thing_classes", "stuff_classes", "image_classes")):
-            load_records(dataset)  # which names the classes
+            _name_classes(dataset)
         records = _list_images(inputs)
     else:
         records = load_records(dataset)[:images]
@@ -114,6 +114,15 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
     for record in records:
         check_image(record["file_name"])
     return records
+
+
+def _name_classes(dataset):
+    """Makes the names of a data set's classes known, for which ImageNet's images need not be there."""
+    try:
+        load_records(dataset)
+    except UserError:
+        if not metadata_of(dataset).get("image_classes"):
+            raise
 
 
 def _list_images(inputs):
