@@ -17,6 +17,7 @@ from torch import nn
 from tests.tiny import batch, save_weights
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
+PROJECT_README = README.parent / "projects" / "CanKD" / "README.md"
 
 
 def code_of(section):
@@ -88,3 +89,19 @@ def test_a_head_of_your_own_in_a_config_and_in_a_loop(tmp_path):
     exec(head_file, names)
     exec(loop, names)
     assert not torch.equal(student.weight, before) and 0 < names["losses"]["loss_cosine_res4"] < 2
+
+
+def test_a_vision_transformer_teaches_a_detector(tmp_path):
+    pytest.importorskip("timm", reason="the vision transformer is timm's")
+    text = PROJECT_README.read_text().split("### A vision transformer as teacher\n")[1].split("\n### ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "retinanet_R50_from_dinov3.py").write_text(code)
+    overrides = ["train.device=cpu", "model.teacher.model.backbone.pretrained=False", "model.student.num_classes=10"]
+    model = build_model(load_config(str(tmp_path / "retinanet_R50_from_dinov3.py"), overrides)).train()
+    (pair,) = model.pairs
+    assert (pair.student, pair.teacher, pair.student_stride, pair.teacher_channels) == ("p4", "block11", 16, 384)
+    assert not any(parameter.requires_grad for parameter in model.teacher.parameters())
+    with EventStorage():
+        losses = model(batch())
+    losses["loss_cankd_p4"].backward()
+    assert model.student.backbone.bottom_up.res4[0].conv1.weight.grad.any()

@@ -10,8 +10,10 @@ from cankd.analysis import check_distillation, count_config_costs
 from cankd.checkpoint import export_weights
 from cankd.data import choose_cells
 from cankd.engine import evaluate, train
+from cankd.modeling.backbone import TimmBackbone
 from cankd.reporting import compare_confusion, draw_features, draw_predictions, load_models, make_report
 from cankd.robustness import compare_robustness, evaluate_robustness
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
 from tests.tiny import save_weights
@@ -59,8 +61,9 @@ def test_trains_resumes_and_is_evaluated(load, name):
     assert 0 <= evaluate(config, role="teacher")["classification"]["top1"] <= 100
 
 
-def test_inherits_the_linear_layer(load):
-    config = load(R18, max_iter=1, seed=1, inherit=["classifier.*"])
+@pytest.mark.parametrize("inherit", [["classifier.*"], "auto"])
+def test_inherits_the_linear_layer(load, inherit):
+    config = load(R18, max_iter=1, seed=1, inherit=inherit)
     config.model.student = config.model.teacher.model
     config.optimizer.lr = 0.0
     train(config)
@@ -68,6 +71,17 @@ def test_inherits_the_linear_layer(load):
     teacher = torch.load(config.model.teacher.weights, weights_only=True)["model"]
     assert torch.equal(found["classifier.weight"], teacher["classifier.weight"])
     assert not torch.equal(found["backbone.stem.conv1.weight"], teacher["backbone.stem.conv1.weight"])
+
+
+def test_a_pre_trained_backbone_is_no_random_one(load, tmp_path):
+    timm = pytest.importorskip("timm", reason="the backbone is timm's")
+    config, lines = load(R18), []
+    path = str(tmp_path / "timm.pth")
+    torch.save(timm.create_model("test_efficientnet").state_dict(), path)
+    config.model.student.backbone = L(TimmBackbone)(name="test_efficientnet", checkpoint=path)
+    check_distillation(config, num_images=0, report=lines.append)
+    (weights,) = (line for line in lines if line.startswith("\nWeights"))
+    assert f"its backbone is pre-trained, with the weights of {path}" in weights and "random" not in weights
 
 
 @pytest.mark.parametrize("name", [R18, MOBILENET])

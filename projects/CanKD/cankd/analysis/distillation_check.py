@@ -130,7 +130,7 @@ def _load_weights(model, options, report):
     for role, loaded in reports.items():
         if loaded is None:
             found[role] = None
-            rows.append((role, "none: it starts from random weights (train.init_checkpoint)"))
+            rows.append((role, _describe_start(model.student if role == "student" else model.teacher.model)))
         else:
             found[role] = {name: len(keys) for name, keys in vars(loaded).items()}
             rows.append((role, str(loaded)))
@@ -140,6 +140,13 @@ def _load_weights(model, options, report):
         rows.append(("† teacher to student", f"{found['inherited']} of {len(model.student.state_dict())} keys copied"))
     report("\nWeights\n" + markdown_table(rows, ["model", "keys"], left=2))
     return found
+
+
+def _describe_start(model):
+    sources = {getattr(module, "initial_weights", "") for module in model.modules()} - {""}
+    if sources:
+        return f"none; its backbone is pre-trained, with the weights of {', '.join(sorted(sources))}"
+    return "none: it starts from random weights (train.init_checkpoint)"
 
 
 def _describe_learning_rate(config, report):

@@ -56,7 +56,7 @@ def draw_features(
     """
     if quantity not in QUANTITIES:
         raise UserError(f"the quantity is {quantity!r}; it has to be one of {', '.join(QUANTITIES)}")
-    sources = _feature_sources(config, models, levels)
+    sources = feature_sources(config, models, levels)
     if quantity != "feature" and not {"teacher"} < set(models):
         raise UserError(f"the {quantity} is that of a student to its teacher: give a student's checkpoint, too")
     strides = {title: {level: shape.stride for level, shape in s.shapes().items()} for title, s in sources.items()}
@@ -101,7 +101,7 @@ class _Levels(NamedTuple):
         return {level: features[name][0].float() for level, name in self.names.items()}
 
 
-def _feature_sources(config, models, levels):
+def feature_sources(config, models, levels):
     """Returns, for each model, where the levels come from. The teacher's may have other names."""
     if not levels:
         levels = (

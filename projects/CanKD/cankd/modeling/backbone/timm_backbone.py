@@ -50,6 +50,8 @@ class TimmBackbone(Backbone):
         """
         super().__init__()
         self.net = _build(name, pretrained, checkpoint, kwargs)
+        self.initial_weights = checkpoint or ("timm" if pretrained else "")
+        """Where its weights come from: a checkpoint, "timm", or "" if they are random."""
         classifier = self.net.get_classifier()
         keeps = (pretrained or checkpoint) and isinstance(classifier, nn.Linear)
         self.pretrained_classifier: Mapping[str, Tensor] = classifier.state_dict() if keeps else {}
