@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 import torch
 from cankd import model_zoo
-from cankd.checkpoint import VerifyingCheckpointer, load_all_weights
+from cankd.checkpoint import DistillationCheckpointer, VerifyingCheckpointer, load_all_weights
 from cankd.checkpoint.efficientnet import rename_efficientnet
 from detectron2.config import instantiate
 from PIL import Image
@@ -87,3 +87,13 @@ def test_a_package_that_is_not_installed_is_named():
         load_all_weights(torch.nn.Linear(1, 1), "package://no_such_package/weights.pth", "teacher")
     with pytest.raises(ValueError, match="there is no checkpoint package://numpy/weights.pth"):
         load_all_weights(torch.nn.Linear(1, 1), "package://numpy/weights.pth", "teacher")
+
+
+def test_real_weights_start_a_student_of_other_classes(tmp_path):
+    config = model_zoo.get_config("ImageNet-Classification/EfficientNetLite0_from_Lite2.py")
+    config.model.student.num_classes = 37
+    path, student = weights(0), instantiate(config.model.student)
+    checkpointer = DistillationCheckpointer(student, str(tmp_path))
+    checkpointer.resume_or_load(path, resume=False)
+    assert [name for name, *_ in checkpointer.report.reshaped] == ["classifier.bias", "classifier.weight"]
+    assert not checkpointer.report.missing

@@ -1,8 +1,12 @@
+import contextlib
+
 import cv2
 import numpy as np
 import pytest
+from cankd.data import register_image_folders
 from cankd.reporting import choose_records, draw_predictions, load_models
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from tests.tiny import save_weights
@@ -69,3 +73,15 @@ def test_images_that_cannot_be_read_are_named(config, tmp_path):
             choose_records(config, inputs=[str(tmp_path / name)])
     with pytest.raises(ValueError, match="nothing to look at: images is 0"):
         choose_records(config, images=0)
+
+
+@pytest.mark.parametrize("class_names, message", [(["Felis"], None), ([], "there is no folder .*absent")])
+def test_images_of_ones_own_need_the_classes_names_alone(config, tmp_path, class_names, message):
+    register_image_folders("away", str(tmp_path / "absent"), class_names=class_names)
+    config.dataloader.test.dataset.names = "away_val"
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        assert len(choose_records(config, inputs=[str(tmp_path / "photo.png")])) == 1
+    for name in ("away_train", "away_val"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
