@@ -1,6 +1,8 @@
+import copy
+
 import pytest
 import torch
-from cankd.modeling import CanKDHead, Distiller, SumOfHeads, Teacher
+from cankd.modeling import CanKDHead, Distiller, KDHead, SumOfHeads, Teacher
 from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
@@ -85,6 +87,90 @@ def test_neither_teacher_nor_head_runs_at_scale_zero(tmp_path, scale, weight):
     with EventStorage():
         losses = model(batch())
     assert all(losses[name] == 0 for name in NAMES)
+
+
+def without_labels(records):
+    return [{"image": record["image"], "unlabelled": True} for record in records]
+
+
+def test_losses_and_gradients_with_unlabelled_images_are_the_means_over_all_images(tmp_path):
+    model = distiller(tmp_path).train()
+    for level in ("p3", "p4", "p5"):
+        torch.nn.init.ones_(model.head.non_local[level].norm.weight)  # the attention counts from the first step on
+    model.distillation_scale = 0.5
+    by_hand = copy.deepcopy(model)
+    labelled, unlabelled = batch(2), without_labels(batch(3, size=64, seed=1))
+    with EventStorage():
+        losses = model([unlabelled[0], *labelled, *unlabelled[1:]])
+        expected = by_hand.student(labelled)
+    by_images = []
+    for records in (labelled, unlabelled):
+        features = by_hand.student.backbone(by_hand.student.preprocess_image(records).tensor)
+        by_images.append(by_hand.head(features, by_hand.teacher(records, "BGR")))
+    for name in NAMES:
+        expected[name] = 0.5 * (2 * by_images[0][name] + 3 * by_images[1][name]) / 5
+    assert losses.keys() == expected.keys()
+    torch.testing.assert_close(losses, expected)
+    for found in (losses, expected):
+        sum(found.values()).backward()
+    for part in ("student", "head"):
+        for (name, p), q in zip(getattr(model, part).named_parameters(), getattr(by_hand, part).parameters()):
+            torch.testing.assert_close(p.grad, q.grad, rtol=1e-3, atol=1e-6, msg=lambda m: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("student", DETECTORS)
+def test_the_pass_of_unlabelled_images_ends_at_the_last_level(tmp_path, student):
+    model = distiller(tmp_path, student=student, head=CanKDHead(levels=["p4", "p5"], pool_size=1)).train()
+    passes = dict.fromkeys(["stem", "fpn_output3"], 0)
+
+    def count(name):
+        passes[name] += 1
+
+    bottom_up = model.student.backbone.bottom_up
+    bottom_up.stem.register_forward_hook(lambda *_: count("stem"))
+    model.student.backbone.fpn_output3.register_forward_hook(lambda *_: count("fpn_output3"))
+    with EventStorage():
+        losses = model([*batch(), *without_labels(batch())])
+    assert passes == {"stem": 2, "fpn_output3": 1}
+    assert all(loss.isfinite() for loss in losses.values()) and losses["loss_cankd_p5"] > 0
+    assert bottom_up.stem.conv1.norm.num_batches_tracked == 2
+
+
+def test_unlabelled_images_are_distilled_by_their_logits(tmp_path):
+    model = distiller(tmp_path, head=KDHead(levels=["head:0:0", "head:0:2"], sigmoid=True)).train()
+    with EventStorage():
+        alone, mixed = model(batch()), model([*batch(), *without_labels(batch(seed=1))])
+    assert all(0 < mixed[name] != alone[name] for name in ("loss_kd_head:0:0", "loss_kd_head:0:2"))
+
+
+@torch.jit.optimized_execution(False)  # Detectron2's focal loss differs in its last bit once it is optimised
+@pytest.mark.parametrize("scale, weight", [(0.0, 5.0), (1.0, 0.0)])
+def test_unlabelled_images_are_left_alone_at_scale_zero(tmp_path, scale, weight):
+    model = distiller(tmp_path).train()
+    model.distillation_scale, model.head.weight = scale, weight
+    alone = copy.deepcopy(model.student)
+    sizes = []
+    model.student.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    with EventStorage():
+        found, expected = model([*batch(), *without_labels(batch(3))]), alone(batch())
+    assert sizes == [2]
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_unlabelled_images_draw_no_random_numbers_from_the_others(tmp_path):
+    model = distiller(tmp_path).train()
+
+    def drop(module, inputs):
+        torch.rand(3)  # as dropout does
+
+    model.student.backbone.register_forward_pre_hook(drop)
+    following = []
+    for unlabelled in ([], without_labels(batch())):
+        torch.manual_seed(0)
+        with EventStorage():
+            model([*batch(), *unlabelled])
+        following.append(torch.rand(1))
+    assert following[0] == following[1]
 
 
 def test_in_evaluation_it_is_the_student(tmp_path):

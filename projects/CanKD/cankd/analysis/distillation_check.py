@@ -9,6 +9,7 @@ from cankd.checkpoint import DistillationCheckpointer
 from cankd.data import check_classes, check_crops, check_shapes, load_records
 from cankd.engine import (
     build_model,
+    build_unlabelled_loader,
     check_batch_size,
     check_device,
     check_output_dir,
@@ -80,6 +81,11 @@ def check_distillation(
         if num_images and "evaluator" in data and records.get("test"):
             with collect():
                 found["teacher"] = _evaluate_teacher(data, model, records["test"], num_images, report)
+        with collect():
+            if build_unlabelled_loader(config, model) is not None:
+                report(
+                    "\nUnlabelled images can be read (train.distillation.unlabelled); the step is taken without them"
+                )
         if "train" in records:
             with collect():
                 found.update(_take_step(config, model, records["train"], num_gpus, report))

@@ -17,16 +17,20 @@ from .corruptions import (
 from .digit_patches import DigitPatches, register_digit_patches
 from .digit_scenes import DigitScenes, register_digit_scenes
 from .image_folders import imagenet_classes, load_image_folder, register_image_folders
-from .images import IMAGE_SUFFIXES, check_image, naming_broken_image
+from .images import IMAGE_SUFFIXES, check_image, list_images, naming_broken_image
 from .random_resized_crop import RandomResizedCrop
 from .records import load_records, metadata_of
 from .registration import register_datasets
+from .subsets import register_subset
+from .unlabelled import UnlabelledMapper, load_unlabelled, without_annotations
 
 _ROOT = os.getenv("DETECTRON2_DATASETS", "datasets")
 register_image_folders("imagenet", os.path.join(_ROOT, "imagenet"), class_names=imagenet_classes)
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))
+register_subset("digit_scenes_train_150", "digit_scenes_train", stop=150)
+register_subset("digit_scenes_train_2850_unlabelled", "digit_scenes_train", start=150, labelled=False)
 
 register_digit_patches("digit_patches_train", DigitPatches(split="train", num_images=4000))
 register_digit_patches("digit_patches_val", DigitPatches(split="val", num_images=1000))

@@ -1,16 +1,39 @@
 """Image files that a user gives: which they are, and what is wrong with those that cannot be used."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 from cankd.utils import UserError
 from detectron2.utils.file_io import PathManager
 from PIL import Image
+from tqdm import tqdm
 
-__all__ = ["IMAGE_SUFFIXES", "check_image", "naming_broken_image"]
+__all__ = ["IMAGE_SUFFIXES", "check_image", "list_images", "naming_broken_image"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Of the files in a folder that are taken for images, in lower case."""
+
+
+def list_images(root: str) -> list[str]:
+    """Returns the paths of all images in a folder and in those below it, sorted; none is opened.
+
+    Files and folders whose names begin with a dot are left out.
+
+    Args:
+        root: of the folder.
+
+    Raises:
+        UserError: if there is no image.
+    """
+    files = []
+    for folder, subfolders, names in tqdm(os.walk(root), f"Listing {root}", unit="folder", leave=False, disable=None):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        images = (name for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES))
+        files += [os.path.join(folder, name) for name in images if not name.startswith(".")]
+    if not files:
+        raise UserError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) in {root} or below it")
+    return files
 
 
 @contextlib.contextmanager

@@ -10,3 +10,4 @@ from .methods import METHODS, use_method
 from .preflight import check_batch_size, check_device, check_output_dir, check_parts, prepare_run
 from .trainer import DistillationTrainer
 from .training import DISTILLATION_LOSSES, choose_precision, evaluate, test, train
+from .unlabelled import build_unlabelled_loader

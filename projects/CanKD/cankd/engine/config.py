@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .config_file import read_config
 from .distillation_config import distill
+from .unlabelled import UNLABELLED_KEY, UNLABELLED_OPTIONS
 
 __all__ = ["load_config", "scale_to_batch_size"]
 
@@ -19,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 _BATCH_SIZE = "dataloader.train.total_batch_size"
 _REFERENCE = "train.reference_batch_size"
+_ABSENT_BY_DEFAULT = {"train.distillation": ("unlabelled",), UNLABELLED_KEY: UNLABELLED_OPTIONS}
 
 
 def load_config(
@@ -107,6 +109,8 @@ def _check_key(config, key, override):
         raise UserError(f"{override!r} is no override: write key=value, for example train.max_iter=1000")
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(config, parent) if parent else config
+    if node is None and parent in _ABSENT_BY_DEFAULT:
+        node = OmegaConf.create()
     if OmegaConf.is_list(node):
         raise UserError(f"{parent!r} is a list, which can only be overridden whole: {parent}=[…]")
     if not OmegaConf.is_dict(node):
@@ -117,6 +121,7 @@ def _check_key(config, key, override):
         if arguments is None:
             return
         known += [name for name in arguments if name not in known]
+    known += [name for name in _ABSENT_BY_DEFAULT.get(parent, ()) if name not in known]
     if name not in [*known, "_target_"]:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""

@@ -20,6 +20,7 @@ from .build import build_model, is_distillation, load_student, student_of, teach
 from .hooks import DistillationSchedule, GradientClipping
 from .preflight import check_batch_size, check_output_dir, check_parts
 from .trainer import DistillationTrainer
+from .unlabelled import build_unlabelled_loader, mix_batches
 from .yacs_file import save_yacs
 
 __all__ = ["DISTILLATION_LOSSES", "choose_precision", "evaluate", "test", "train"]
@@ -98,6 +99,8 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
 
     optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     loader = _build_loader(config.dataloader.train, student)
+    if (unlabelled := build_unlabelled_loader(config, model)) is not None:
+        loader = mix_batches(loader, unlabelled)
     trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=choose_precision(options))
     if "yacs" in options and comm.is_main_process():
         path, weights = (os.path.join(options.output_dir, name) for name in ("detectron2.yaml", "model_final.pth"))
@@ -149,7 +152,8 @@ def _build_hooks(config, model, checkpointer, evaluate_student):
     options = config.train
     built = [hooks.IterationTimer()]
     if isinstance(model, Distiller):
-        built.append(DistillationSchedule(model, **options.distillation))
+        schedule = {key: value for key, value in options.distillation.items() if key != "unlabelled"}
+        built.append(DistillationSchedule(model, **schedule))
     if options.clip_gradients.max_norm:
         built.append(GradientClipping(**options.clip_gradients))
     built.append(hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier)))

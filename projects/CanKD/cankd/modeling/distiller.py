@@ -3,7 +3,8 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from cankd.utils import ComparisonError, UserError
+import torch
+from cankd.utils import ComparisonError, UserError, split_unlabelled
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
@@ -23,6 +24,10 @@ class Distiller(nn.Module):
 
     In training it gives the student's losses and the head's, the latter times ``distillation_scale``, an attribute that
     a hook sets before the step; where that is 0, neither teacher nor head runs. In evaluation it is the student.
+
+    Images that are marked by :data:`cankd.utils.UNLABELLED` are distilled without task losses. The student runs on them
+    by themselves, in training mode, as far as the last level that is distilled; so its batch norms see them, too. The
+    distillation losses are the means over all images of both kinds.
 
     Where images are so small that a level has too few positions for the head, the batch is distilled without the level.
     ``skipped_batches`` and the log count such batches.
@@ -83,7 +88,7 @@ class Distiller(nn.Module):
     def forward(self, batched_inputs: Sequence[Mapping]) -> dict[str, Tensor] | list[dict]:
         """
         Args:
-            batched_inputs: as Detectron2's data loaders give them.
+            batched_inputs: as Detectron2's data loaders give them, those that are unlabelled marked.
 
         Returns:
             In training, map from name to loss. In evaluation, the student's output.
@@ -93,18 +98,30 @@ class Distiller(nn.Module):
         """
         if not self.training:
             return self.student(batched_inputs)
+        labelled, unlabelled = split_unlabelled(batched_inputs)
         if self.distillation_scale == 0 or not self.head.is_active:
-            losses = self.student(batched_inputs)
+            losses = self.student(labelled)
             return {**losses, **self._inactive_losses(next(iter(losses.values())))}
         # First the teacher: a GPU runs it beside the student, and its memory is free before the student's fills.
-        pending = self.teacher.start(batched_inputs, self.input_format)
+        pending = self.teacher.start(labelled, self.input_format)
         with self._source.record() as student_features:
-            losses = self.student(batched_inputs)
+            losses = self.student(labelled)
         features = pair_features(self.pairs, student_features, pending.wait())
-        for name, loss in self._compare(features, batched_inputs).items():
+        for name, loss in self._distill(features, labelled, unlabelled).items():
             losses[name] = self.distillation_scale * loss
         self._log_correlations(*features)
         return losses
+
+    def _distill(self, features, labelled, unlabelled):
+        """Returns the distillation losses of a batch, from the labelled images' features and by a pass of the others."""
+        losses = self._compare(features, labelled)
+        if not unlabelled:
+            return losses
+        device = next(self.student.parameters()).device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout's numbers stay the baseline's
+            others = self._compare(self.compute_features(unlabelled), unlabelled)
+        share = len(unlabelled) / (len(labelled) + len(unlabelled))
+        return {name: torch.lerp(loss, others[name], share) for name, loss in losses.items()}
 
     def _compare(self, features, batched_inputs):
         context = StepContext(batched_inputs, {pair.student: pair.teacher_stride for pair in self.pairs})
@@ -142,7 +159,7 @@ class Distiller(nn.Module):
         return self._source.record()
 
     def compute_features(self, batched_inputs: Sequence[Mapping]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Computes the features that are compared, without a training step.
+        """Computes the features that are compared, without the student's losses.
 
         Args:
             batched_inputs: as for :meth:`forward`.
@@ -150,8 +167,8 @@ class Distiller(nn.Module):
         Returns:
             The student's and the teacher's features by the student's level names, each pair of one size.
         """
-        features = self.teacher(batched_inputs, self.input_format)
-        return pair_features(self.pairs, self._source.compute(batched_inputs), features)
+        pending = self.teacher.start(batched_inputs, self.input_format)
+        return pair_features(self.pairs, self._source.compute(batched_inputs), pending.wait())
 
     def _log_correlations(self, student_features, teacher_features):
         if not (self.correlation_period and has_event_storage()):

@@ -89,6 +89,7 @@ class DetKDSHead(DistillationHead):
         self.boxes_by_stride = boxes_by_stride
         self._check_arguments()
         self._check_form()
+        self.needs_annotations = scope in ("foreground", "instance")
         if scope == "foreground":
             self.terms = ("foreground", "background")
         else:

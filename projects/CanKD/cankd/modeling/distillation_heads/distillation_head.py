@@ -57,6 +57,8 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
     """Whether a 1×1 convolution brings the student's feature to the teacher's channels before they are compared."""
     needs_maps: ClassVar[bool] = False
     """Whether the method works on maps of positions alone, so that logits are refused."""
+    needs_annotations: bool = False
+    """Whether :meth:`compare` looks at annotations, so that unlabelled images are refused."""
 
     def __init__(
         self,

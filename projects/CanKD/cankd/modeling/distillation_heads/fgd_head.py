@@ -44,6 +44,7 @@ class FGDHead(DistillationHead):
     name = "fgd"
     terms = ("foreground", "background", "attention", "relation")
     needs_maps = True
+    needs_annotations = True
 
     def __init__(
         self,

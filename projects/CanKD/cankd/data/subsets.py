@@ -1,0 +1,28 @@
+import functools
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .unlabelled import without_annotations
+
+__all__ = ["register_subset"]
+
+
+def register_subset(
+    name: str, dataset: str, start: int | None = None, stop: int | None = None, *, labelled: bool = True
+) -> None:
+    """Registers a part of a registered data set, for training; evaluators would look for the whole.
+
+    Args:
+        name: of the part.
+        dataset: of the whole.
+        start, stop: records from the one number to before the other, as in ``list[start:stop]``.
+        labelled: whether the records keep their annotations.
+    """
+    DatasetCatalog.register(name, functools.partial(_load_subset, name, dataset, slice(start, stop), labelled))
+
+
+def _load_subset(name, dataset, part, labelled):
+    records = DatasetCatalog.get(dataset)[part]
+    known = MetadataCatalog.get(dataset).as_dict()  # some of it only once the data set was read
+    MetadataCatalog.get(name).set(**{key: value for key, value in known.items() if key != "name"})
+    return records if labelled else [without_annotations(record) for record in records]
