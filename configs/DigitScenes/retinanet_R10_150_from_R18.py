@@ -1,4 +1,4 @@
-"""The student, distilled by CanKD on the 150 labelled images alone. The teacher has seen all 3,000 with their labels."""
+"""The student, distilled by CanKD on the 150 labelled images alone. Its teacher has learnt from all 3,000 labels."""
 
 from ..common.distillation import distill
 from .retinanet_R10_150 import dataloader, lr_multiplier, model, optimizer, train

@@ -51,7 +51,7 @@ class Toy(nn.Module):
         return {"loss_toy": F.mse_loss(self.backbone(images)["c1"].mean(1), images[:, 0, ::2, ::2])}
 
 
-def train_toy(folder, scale):
+def train_toy(folder, scale, unlabelled):
     torch.manual_seed(0)
     teacher = Toy().double()
     weights = folder / f"teacher_{comm.get_rank()}.pth"
@@ -66,6 +66,8 @@ def train_toy(folder, scale):
     images = torch.randn(3, 4, 3, 12, 12, dtype=torch.double)
     share = slice(comm.get_rank(), None, comm.get_world_size())
     batches = [[{"image": image, "image_id": i} for i, image in enumerate(step[share])] for step in images]
+    for batch, step in zip(batches, torch.randn(3, unlabelled, 3, 16, 16, dtype=torch.double)):
+        batch += [{"image": image, "unlabelled": True} for image in step[share]]
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     DistillationTrainer(create_ddp_model(model, device_ids=None), batches, optimizer).train(0, 3)
     if comm.is_main_process():
@@ -101,10 +103,10 @@ def no_gpu(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-@pytest.mark.parametrize("scale", [1.0, 0.0])
-def test_two_processes_equal_one(tmp_path, scale):
-    train_toy(tmp_path, scale)
-    run_in_two_processes(train_toy, tmp_path, scale)
+@pytest.mark.parametrize("scale, unlabelled", [(1.0, 6), (0.0, 6)])
+def test_two_processes_equal_one(tmp_path, scale, unlabelled):
+    train_toy(tmp_path, scale, unlabelled)
+    run_in_two_processes(train_toy, tmp_path, scale, unlabelled)
     one, two = torch.load(tmp_path / "after_1.pth"), torch.load(tmp_path / "after_2.pth")
     assert one.keys() == two.keys()
     for name in one:
@@ -195,7 +197,7 @@ def test_ranks_hold_identical_weights_warming_up_distilling_and_stopped(
     root = MetadataCatalog.get(tiny_scenes[0]).json_file.split("/tiny_scenes_train")[0]
     monkeypatch.setenv("DETECTRON2_DATASETS", root)
     config = quick_config("DigitScenes/retinanet_R10_from_R18.py", max_iter=6)
-    config.train.distillation.update(warmup_iters=2, stop_iter=4)
+    config.train.distillation.update(warmup_iters=2, stop_iter=4, unlabelled={"dataset": tiny_scenes[1], "share": 0.5})
     config.train.inherit = ["head.*"]
     LazyConfig.save(config, str(tmp_path / "config.yaml"))
     datasets = dict(zip(tiny_scenes, (24, 6)))

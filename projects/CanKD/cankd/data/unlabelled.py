@@ -28,7 +28,7 @@ ANNOTATIONS = {
 
 
 def without_annotations(record: Mapping) -> dict:
-    """Returns a record of Detectron2's format without all that somebody has annotated."""
+    """Returns a record of Detectron2's format without its annotations and proposals."""
     return {key: value for key, value in record.items() if key not in ANNOTATIONS}
 
 
@@ -36,7 +36,7 @@ def load_unlabelled(datasets: str | Sequence[str]) -> list[dict]:
     """Loads the records of images that are used without annotations, whether there are some or not.
 
     Args:
-        datasets: names of registered data sets, and folders, of which all images at any depth count. No image is opened.
+        datasets: names of registered data sets, and folders, whose images at any depth all count. None is opened.
 
     Raises:
         UserError: if a name is neither, or a data set or folder cannot be used.

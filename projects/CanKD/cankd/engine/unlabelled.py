@@ -1,5 +1,6 @@
 """Images without annotations that are distilled beside each batch: ``train.distillation.unlabelled`` of a config."""
 
+import logging
 import numbers
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -14,6 +15,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 __all__ = ["UNLABELLED_KEY", "UNLABELLED_OPTIONS", "build_unlabelled_loader", "mix_batches"]
+
+logger = logging.getLogger(__name__)
 
 UNLABELLED_KEY = "train.distillation.unlabelled"
 UNLABELLED_OPTIONS = ("dataset", "share", "mapper")
@@ -63,11 +66,13 @@ def build_unlabelled_loader(config: DictConfig, model: nn.Module) -> Iterable[li
     random_numbers = RandomNumbers(seed + comm.get_rank())
     with random_numbers:
         mapper = _build_mapper(options, loader, records[0])
+    images = _count_images(loader, options.get("share", 1.0))
+    logger.info("Beside each batch %d of %d unlabelled images are distilled.", images, len(records))
     batches = build_detection_train_loader(
         records,
         mapper=mapper,
         sampler=TrainingSampler(len(records), seed=seed),
-        total_batch_size=_count_images(loader, options.get("share", 1.0)),
+        total_batch_size=images,
         aspect_ratio_grouping=loader.get("aspect_ratio_grouping", True),
         num_workers=loader.get("num_workers", 0),
     )
@@ -107,8 +112,8 @@ def _check_methods(head):
     for part in head.modules():
         if isinstance(part, DistillationHead) and part.is_active and part.needs_annotations:
             raise UserError(
-                f"{type(part).__name__} looks at annotations, which the images of {UNLABELLED_KEY} lack: choose another "
-                f"method (model.head), or leave the images out ({UNLABELLED_KEY}=null)"
+                f"{type(part).__name__} looks at annotations, which the images of {UNLABELLED_KEY} lack: choose "
+                f"another method (model.head), or leave the images out ({UNLABELLED_KEY}=null)"
             )
 
 

@@ -113,7 +113,7 @@ class Distiller(nn.Module):
         return losses
 
     def _distill(self, features, labelled, unlabelled):
-        """Returns the distillation losses of a batch, from the labelled images' features and by a pass of the others."""
+        """Returns the distillation losses, the means over the labelled images and, by a pass of them, the others."""
         losses = self._compare(features, labelled)
         if not unlabelled:
             return losses
