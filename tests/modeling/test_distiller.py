@@ -203,6 +203,22 @@ def test_mapped_levels_of_other_strides_are_resized(tmp_path):
     assert sizes == [(12, 12), (12, 12)]
 
 
+@pytest.mark.parametrize("levels", [["p3", "p4"], None])
+def test_a_teacher_at_twice_the_scale_teaches_each_level_by_its_coarser_one(tmp_path, levels):
+    model = Distiller(
+        student=detector("retinanet"), teacher=teacher(tmp_path, scale=2), head=CanKDHead(levels=levels)
+    ).train()
+    assert [(pair.student, pair.teacher, pair.adapter) for pair in model.pairs] == [
+        ("p3", "p4", "none"),
+        ("p4", "p5", "none"),
+    ]
+    with EventStorage():
+        losses = model(batch(size=100))  # padded to 128 by the student, 200 to 224 by the teacher
+    assert losses["loss_cankd_p3"] > 0 and losses["loss_cankd_p4"] > 0
+    features = model.compute_features(batch(size=100))
+    assert [feature["p3"].shape[2:] for feature in features] == [(14, 14)] * 2
+
+
 def test_crops_maps_that_padding_made_unequal(tmp_path):
     config = detector_config("retinanet")
     config.backbone.square_pad = 160

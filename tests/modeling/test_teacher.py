@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from cankd.modeling import Teacher
 from detectron2.config import instantiate
 from detectron2.modeling import FPN
@@ -242,3 +243,32 @@ def test_refuses_files_of_other_kinds(tmp_path, contents, message):
     torch.save(contents, tmp_path / "other.pth")
     with pytest.raises(ValueError, match=f"other.pth .*{message}"):
         Teacher(model=detector("retinanet"), weights=str(tmp_path / "other.pth"))
+
+
+def test_at_a_scale_it_sees_the_image_enlarged_and_says_strides_of_the_image(tmp_path):
+    found = teacher(tmp_path, scale=2.0, fold_norms=False)
+    plain = teacher(tmp_path, fold_norms=False)
+    plain.model.load_state_dict(found.model.state_dict())
+    records = batch(images=2, size=64)
+    enlarged = [
+        {**r, "image": F.interpolate(r["image"][None].float(), scale_factor=2, mode="bilinear")[0]} for r in records
+    ]
+    expected, features = plain(enlarged, "BGR"), found(records, "BGR")
+    assert features["p4"].shape[2:] == (8, 8)
+    for level in features:
+        assert torch.equal(features[level], expected[level])
+    strides = {level: shape.stride for level, shape in found.output_shape().items()}
+    assert strides == {"p3": 4, "p4": 8, "p5": 16}
+    assert records[0]["image"].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("scale, stride", [(0.5, 32), (1.5, 32 / 3)])
+def test_other_scales_divide_strides_too(tmp_path, scale, stride):
+    found = teacher(tmp_path, levels=("p4",), scale=scale)
+    assert found.output_shape()["p4"].stride == stride
+    assert found(batch(size=64), "BGR")["p4"].shape[2:] == ((2, 2) if scale < 1 else (6, 6))
+
+
+def test_refuses_a_scale_that_is_not_positive():
+    with pytest.raises(ValueError, match="model.teacher.scale is 0; it has to be positive"):
+        Teacher(model=detector("retinanet"), weights=None, scale=0)

@@ -32,7 +32,7 @@ def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[st
         return {"model": count_by_part(model, [image])}
     costs = {  # the teacher as it comes: a step folds its norms
         "student": count_by_part(model.student, [image]),
-        "teacher": count_by_part(model.teacher.model, [image]),
+        "teacher": count_by_part(model.teacher.model, model.teacher.view([image], model.input_format)),
     }
     calls, training = [], model.training
     handle = model.head.register_forward_hook(lambda module, arguments, outputs: calls.append(arguments))

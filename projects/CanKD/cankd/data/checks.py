@@ -13,7 +13,7 @@ from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import locate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from tqdm import tqdm
 
@@ -59,7 +59,7 @@ def check_shapes(records: Sequence, loader: DictConfig, student: nn.Module) -> N
     Raises:
         UserError: if the mapper leaves them out, or no record has them.
     """
-    roi_heads, mapper = getattr(student, "roi_heads", None), loader.get("mapper", {})
+    roi_heads, mapper = getattr(student, "roi_heads", None), loader.get("mapper")
     for predicts, option, key in (("mask_on", "use_instance_mask", "segmentation"), _KEYPOINTS):
         if not getattr(roi_heads, predicts, False):
             continue
@@ -76,7 +76,7 @@ _KEYPOINTS = "keypoint_on", "use_keypoint", "keypoints"
 
 
 def _is_detectron2s(mapper):
-    target = mapper.get("_target_")
+    target = getattr(mapper, "_target_", None)  # a function has none
     return (locate(target) if isinstance(target, str) else target) is DatasetMapper
 
 
@@ -91,8 +91,8 @@ def check_crops(records: Sequence, loader: DictConfig) -> None:
     Raises:
         UserError: if a crop is larger than an image may become.
     """
-    scale = None
-    for augmentation in map(instantiate, loader.get("mapper", {}).get("augmentations", ())):
+    scale, augmentations = None, getattr(loader.get("mapper"), "augmentations", None)
+    for augmentation in map(instantiate, augmentations if OmegaConf.is_list(augmentations) else ()):
         if isinstance(augmentation, T.ResizeScale):
             scale = augmentation
             continue

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from cankd.checkpoint import load_all_weights
 from cankd.modeling import Distiller, Teacher
-from cankd.utils import UserError, orders_differ, reorder_channels, where
+from cankd.utils import UserError, orders_differ, where
 from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
@@ -84,27 +84,29 @@ def load_student(config: DictConfig, checkpoint: str, role: str) -> nn.Module:
 
 def read_format(loader: DictConfig) -> str | None:
     """Returns the channel order in which a data loader's mapper reads images, None if it does not say."""
-    return loader.get("mapper", {}).get("image_format")
+    return getattr(loader.get("mapper"), "image_format", None)  # of a lazy call, or of any function
 
 
 def teacher_model(teacher: Teacher, loader: DictConfig) -> nn.Module:
-    """Returns the teacher's model, for records as a data loader gives them: in its own channel order or another.
+    """Returns the teacher's model, for records as a data loader gives them: in another channel order or size than its.
 
     Args:
-        teacher: whose ``input_format`` counts.
+        teacher: whose ``input_format`` and ``scale`` count.
         loader: config of the loader.
     """
-    source, target = read_format(loader), teacher.input_format
-    return _Reordering(teacher.model, source, target) if orders_differ(source, target) else teacher.model
+    source = read_format(loader)
+    if teacher.scale == 1 and not orders_differ(source, teacher.input_format):
+        return teacher.model
+    return _Viewing(teacher, source)
 
 
-class _Reordering(nn.Module):
-    """A model behind a change of its images' channel order."""
+class _Viewing(nn.Module):
+    """A teacher's model behind the change of its images."""
 
-    def __init__(self, model, source, target):
+    def __init__(self, teacher, input_format):
         super().__init__()
-        self.model = model
-        self.orders = source, target
+        self.teacher = teacher
+        self.input_format = input_format
 
     def forward(self, batched_inputs):
-        return self.model(reorder_channels(batched_inputs, *self.orders))
+        return self.teacher.model(self.teacher.view(batched_inputs, self.input_format))

@@ -73,7 +73,7 @@ class Distiller(nn.Module):
 
     def _match(self, mapping):
         if self.head.lacks_levels:
-            declared = backbone_shapes(self.student), backbone_shapes(self.teacher.model)
+            declared = backbone_shapes(self.student), self.teacher.output_shape()
             self.head.choose_levels(choose_levels(*declared, mapping))
         self._source = FeatureSource(self.student, self.head.levels, "student")
         declared = backbone_shapes(self.teacher.model)

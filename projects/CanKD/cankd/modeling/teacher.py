@@ -1,7 +1,9 @@
 import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from cankd.checkpoint import inherit_weights, load_all_weights
 from cankd.layers import fold_norms
 from cankd.utils import UserError, reorder_channels
@@ -54,6 +56,7 @@ class Teacher(nn.Module):
         model: nn.Module,
         weights: str | None,
         input_format: str | None = None,
+        scale: float = 1.0,
         precision: str = "auto",
         fold_norms: bool = True,
         channels_last: bool = False,
@@ -67,6 +70,8 @@ class Teacher(nn.Module):
                 measurements of cost.
             input_format: channel order that it was trained on, "BGR" or "RGB"; the model's own ``input_format`` if not
                 given, and that of the images if the model has none.
+            scale: size at which the teacher sees an image, over the size at which the student does. At 2 the level of
+                stride 16 has as many positions as the student's of stride 8, and :meth:`output_shape` says stride 8.
             precision: of autocast around the model: "float32" for none, "bfloat16", "float16", or "auto", on a GPU
                 bfloat16 where it has that and else float16, on the CPU what the surroundings have.
             fold_norms: whether batch normalisations, fixed as they are, become part of their convolutions.
@@ -76,16 +81,19 @@ class Teacher(nn.Module):
 
         Raises:
             UserError: if the weights are missing, unreadable, or not those of this model; if the precision is unknown;
-                if there is no backbone to compile.
+                if the scale is not positive; if there is no backbone to compile.
         """
         super().__init__()
         if precision not in PRECISIONS:
             raise UserError(f"the teacher's precision is {precision!r}; it has to be one of {list(PRECISIONS)}")
+        if not scale > 0:
+            raise UserError(f"model.teacher.scale is {scale}; it has to be positive: 2 shows images twice as large")
         if compile and not isinstance(getattr(model, "backbone", None), nn.Module):
             raise UserError(f"the teacher, a {type(model).__name__}, has no backbone to compile: leave compile out")
         self.load_report = None if weights is None else load_all_weights(model, weights, "teacher")
         self.model = model.requires_grad_(False)
         self.input_format = input_format or getattr(model, "input_format", None)
+        self.scale = scale
         self.precision = precision
         self.fold_norms = fold_norms
         self.channels_last = channels_last
@@ -115,8 +123,36 @@ class Teacher(nn.Module):
             self._source = FeatureSource(self.model, levels, "teacher")
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        """Returns channels and stride of each level that was chosen, and of what the backbone declares."""
-        return backbone_shapes(self.model) | (self._source.output_shape() if self._source else {})
+        """Returns channels and stride of each level that was chosen, and of what the backbone declares.
+
+        Strides are pixels of the images as they are given, not as the teacher sees them.
+        """
+        shapes = backbone_shapes(self.model) | (self._source.output_shape() if self._source else {})
+        if self.scale == 1:
+            return shapes
+        return {name: dataclasses.replace(shape, stride=self._rescale(shape.stride)) for name, shape in shapes.items()}
+
+    def _rescale(self, stride):
+        if stride is None:
+            return None
+        return int(stride / self.scale) if (stride / self.scale).is_integer() else stride / self.scale
+
+    def view(self, batched_inputs: Sequence[Mapping], input_format: str | None) -> Sequence[Mapping]:
+        """Returns records as the teacher wants their images, in its channel order and size.
+
+        Args:
+            batched_inputs: "image" is a tensor ``(3, H, W)``. They stay as they are.
+            input_format: channel order of the images; None if it is not known.
+        """
+        records = reorder_channels(batched_inputs, input_format, self.input_format)
+        if self.scale == 1:
+            return records
+        return [{**record, "image": self._resize(record["image"])} for record in records]
+
+    def _resize(self, image):
+        size = [max(1, round(side * self.scale)) for side in image.shape[-2:]]
+        pixels = image.to(self._device, torch.float32)[None]
+        return F.interpolate(pixels, size, mode="bilinear", antialias=self.scale < 1)[0]
 
     @torch.no_grad()
     def forward(self, batched_inputs: Sequence[Mapping], input_format: str) -> dict[str, Tensor]:
@@ -131,7 +167,7 @@ class Teacher(nn.Module):
         assert self._source is not None, "the teacher has not been told its levels: call choose_levels"
         self._prepare()
         with self._autocast():
-            return self._source.compute(reorder_channels(batched_inputs, input_format, self.input_format))
+            return self._source.compute(self.view(batched_inputs, input_format))
 
     def start(self, batched_inputs: Sequence[Mapping], input_format: str) -> PendingFeatures:
         """Starts :meth:`forward`, on a GPU beside what the caller does next.

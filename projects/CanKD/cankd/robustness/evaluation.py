@@ -124,7 +124,7 @@ def _prepare(config, name, checkpoint, data_fingerprint, output_dir):
         teacher = instantiate(config.model.teacher)
         fingerprint = fingerprint_model(teacher.model, config.model.teacher.model)
         model = teacher_model(teacher, config.dataloader.test)
-        input_format = teacher.input_format
+        input_format = teacher.input_format if teacher.scale == 1 else f"{teacher.input_format} × {teacher.scale}"
     else:
         model = load_student(config, checkpoint, name)
         fingerprint = fingerprint_model(model, config.model.get("student", config.model))
