@@ -10,5 +10,4 @@ train.reference_batch_size = 4
 train.max_iter = coco_2x_iterations
 train.eval_period = coco_epoch
 train.checkpointer = dict(period=coco_epoch, max_to_keep=3)
-train.log_period = 50
 train.clip_gradients.max_norm = 35.0

@@ -25,3 +25,20 @@ train.distillation = dict(warmup_iters=0, stop_iter=None)
 # The inheriting strategy (†): parts of the student that start from the teacher's weights, a list of wildcards, or a map
 # from them to the teacher's names. None for no part.
 train.inherit = None
+
+# What is kept as model_best.pth: the student with the highest value of a metric of the evaluations, "bbox/AP" or
+# "sem_seg/mIoU" for example. "auto" takes the main metric of the task, if there is an eval_period; None keeps none.
+train.best = "auto"
+
+# Training ends after `patience` evaluations in a row in which that metric has not risen by more than min_delta.
+train.early_stopping = dict(patience=None, min_delta=0.0)
+
+# An exponential moving average of the student's weights, which is evaluated and saved as the student.
+train.ema = dict(enabled=False, decay=0.999)
+
+# A batch is computed in so many parts, one after the other, which takes less memory. total_batch_size stays the number
+# of images of a step, so that learning rate and schedule stay as they are.
+train.accumulate = 1
+
+# Weights & Biases, beside TensorBoard, if there is a project. What else is here is an argument of wandb.init.
+train.wandb = dict(project=None, name=None, entity=None)

@@ -3,6 +3,7 @@ import types
 import pytest
 import torch
 from cankd.engine import DistillationSchedule, GradientClipping
+from cankd.engine.hooks import EarlyLines
 from detectron2.utils.events import EventStorage
 
 
@@ -54,3 +55,20 @@ def test_schedule_refuses_negative_iterations(arguments):
 def test_clipping_refuses_a_norm_that_is_not_positive(norm):
     with pytest.raises(ValueError, match="has to be positive"):
         GradientClipping(norm)
+
+
+def test_first_lines_come_early_and_never_twice(caplog):
+    def run(start, stop, log_period):
+        caplog.clear()
+        hook, trainer = EarlyLines(stop, log_period), types.SimpleNamespace(start_iter=start, max_iter=stop)
+        hook.trainer = trainer
+        with caplog.at_level("INFO", "detectron2"), EventStorage(start) as storage:
+            for trainer.iter in range(start, stop):
+                storage.iter = trainer.iter
+                hook.after_step()
+        return [int(line.split("iter: ")[1].split()[0]) + 1 for line in caplog.messages]
+
+    assert run(0, 300, log_period=100) == [1, 2, 5, 10, 20, 50]
+    assert run(0, 300, log_period=10) == [1, 2, 5]
+    assert run(100, 111, log_period=20) == [101, 102, 105, 110]
+    assert run(0, 5, log_period=20) == [1, 2]  # the last one has its line

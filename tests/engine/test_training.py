@@ -149,6 +149,46 @@ def test_resumed_run_equals_an_uninterrupted_one(quick_config, repeatable, tmp_p
         assert_same(weights(tmp_path / "broken", entry), weights(tmp_path / "whole", entry))
 
 
+def test_averaged_weights_are_the_student_and_resume_exactly(quick_config, repeatable, tmp_path, monkeypatch):
+    monkeypatch.setattr(RetinaNet, "_ema_update", lambda self, name, value, initial_value: initial_value)
+    batches = [batch(size=128, seed=i) for i in range(4)]
+
+    def run(folder, first=0, ema=True, **arguments):
+        monkeypatch.setattr("cankd.engine.training._build_loader", lambda loader, student=None: batches[first:])
+        config = quick_config(BASELINE, output_dir=str(tmp_path / folder), checkpointer={"period": 2, "max_to_keep": 5})
+        config.train.ema.enabled = ema
+        del config.dataloader["evaluator"]
+        train(config, **arguments)
+
+    run("raw", ema=False)
+    run("whole")
+    assert_same(weights(tmp_path / "whole", "trained")["model"], weights(tmp_path / "raw"))
+    name = "head.cls_score.weight"
+    assert not torch.equal(weights(tmp_path / "whole")[name], weights(tmp_path / "raw")[name])
+    with pytest.raises(InterruptedError):
+        run("broken", extra_hooks=(StopAfter(2),))
+    run("broken", first=2, resume=True)
+    assert_same(weights(tmp_path / "broken"), weights(tmp_path / "whole"))
+    assert_same(weights(tmp_path / "broken", "trained")["model"], weights(tmp_path / "raw"))
+    assert weights(tmp_path / "broken", "trained")["n_averaged"] == 5  # the initial weights and 4 steps'
+    with pytest.raises(ValueError, match=r"was saved with averaged weights \(train.ema.enabled\)"):
+        run("broken", ema=False, resume=True)
+
+
+def test_periodic_evaluations_keep_the_best_and_end_the_run(quick_config):
+    config = quick_config("DigitScenes/retinanet_R18.py", max_iter=4, eval_period=1)
+    config.train.init_checkpoint = quick_config(CANKD).model.teacher.weights
+    config.optimizer.lr = 0.0  # no evaluation is better than the first
+    config.train.early_stopping.patience = 2
+    train(config)
+    folder = pathlib.Path(config.train.output_dir)
+    iterations = {
+        name: torch.load(folder / name, weights_only=True)["iteration"]
+        for name in ("model_best.pth", "model_final.pth")
+    }
+    assert iterations == {"model_best.pth": 0, "model_final.pth": 2}
+
+
 def test_inheritance_starts_from_the_teacher_but_not_again_on_resume(quick_config):
     config = quick_config(INHERIT, max_iter=1, checkpointer={"period": 1, "max_to_keep": 5})
     config.optimizer.lr = 0.0

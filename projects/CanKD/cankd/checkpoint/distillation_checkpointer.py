@@ -2,6 +2,8 @@ import os
 
 import torch
 from cankd.utils import NonFiniteError, UserError, replace_file
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from .weights import VerifyingCheckpointer, read_weights
 
@@ -11,18 +13,36 @@ __all__ = ["DistillationCheckpointer", "export_weights"]
 class DistillationCheckpointer(VerifyingCheckpointer):
     """Saves and loads a training run; the "model" entry is a plain Detectron2 checkpoint of the student.
 
+    With averaged weights these are the student, and what is trained is kept beside them, as "trained".
+
     A file appears under its name only when it is whole: an interrupted save leaves the last checkpoint as it was.
     """
 
-    def save(self, name: str, **kwargs) -> None:
+    def __init__(self, model: nn.Module, save_dir: str = "", *, averaged: AveragedModel | None = None, **options):
+        """
+        Args:
+            model: the student.
+            save_dir: directory of the checkpoints.
+            averaged: the student's average, if there is one.
+            options: as of :class:`fvcore.common.checkpoint.Checkpointer`; what else is saved among them.
+        """
+        super().__init__(model, save_dir, **options)
+        self.averaged = averaged
+
+    def save(self, name: str, *, is_last: bool = True, **kwargs) -> None:
         """See :meth:`fvcore.common.checkpoint.Checkpointer.save`.
+
+        Args:
+            name: of the file, without suffix.
+            is_last: whether training continues from this checkpoint.
+            kwargs: is saved, too.
 
         Raises:
             NonFiniteError: if a weight is infinite or NaN; nothing is written then.
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        weights = self.model.state_dict()
+        weights = (self.averaged.module if self.averaged else self.model).state_dict()
         broken = [key for key, value in weights.items() if not value.isfinite().all()]
         if broken:
             raise NonFiniteError(
@@ -31,11 +51,14 @@ class DistillationCheckpointer(VerifyingCheckpointer):
                 "--resume"
             )
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
+        if self.averaged:
+            states["trained"] = {"model": self.model.state_dict(), "n_averaged": self.averaged.n_averaged}
         path = os.path.join(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         with replace_file(path) as f:
             torch.save({"model": weights, **states, **kwargs}, f)
-        self.tag_last_checkpoint(os.path.basename(path))
+        if is_last:
+            self.tag_last_checkpoint(os.path.basename(path))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """See :meth:`fvcore.common.checkpoint.Checkpointer.tag_last_checkpoint`."""
@@ -61,6 +84,13 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         for key in ("distillation_head", "trainer"):
             if (key in rest) != (key in self.checkpointables):
                 self._refuse_to_resume(path, f"{'a' if key in rest else 'no'} {key}")
+        if ("trained" in rest) != (self.averaged is not None):
+            self._refuse_to_resume(path, f"{'' if 'trained' in rest else 'no '}averaged weights (train.ema.enabled)")
+        if self.averaged:  # which has been loaded as the model that the file has
+            trained = rest.pop("trained")
+            self.averaged.module.load_state_dict(self.model.state_dict())
+            self.averaged.n_averaged.copy_(trained["n_averaged"])
+            self.model.load_state_dict(trained["model"])
         for key, value in self.checkpointables.items():
             try:
                 value.load_state_dict(rest.pop(key))

@@ -4,9 +4,12 @@ import torch
 from cankd.modeling import Distiller
 from cankd.utils import UserError
 from detectron2.engine import HookBase
+from detectron2.utils.events import CommonMetricPrinter
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-__all__ = ["DistillationSchedule", "GradientClipping", "ProgressBar"]
+__all__ = ["DistillationSchedule", "EarlyLines", "GradientClipping", "ProgressBar", "WeightAveraging"]
 
 
 class DistillationSchedule(HookBase):
@@ -65,6 +68,53 @@ class GradientClipping(HookBase):
         groups = self.trainer.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         torch.nn.utils.clip_grad_norm_(parameters, self._max_norm, self._norm_type)
+
+
+class WeightAveraging(HookBase):
+    """Averages a model's weights over the steps, its initial ones included."""
+
+    def __init__(self, model: nn.Module, averaged: AveragedModel):
+        """
+        Args:
+            model: is trained.
+            averaged: its average.
+        """
+        self._model = model
+        self._averaged = averaged
+
+    def before_train(self) -> None:
+        """Begins with the initial weights, unless a run is resumed."""
+        if self._averaged.n_averaged == 0:
+            self._averaged.update_parameters(self._model)
+
+    def after_step(self) -> None:
+        """Takes the step's weights into the average."""
+        self._averaged.update_parameters(self._model)
+
+
+class EarlyLines(HookBase):
+    """Logs some of the first iterations, so that a slow machine need not reach ``log_period`` to show that it works."""
+
+    ITERATIONS = (1, 2, 5, 10, 20, 50)
+
+    def __init__(self, max_iter: int, log_period: int):
+        """
+        Args:
+            max_iter: number of iterations of the training.
+            log_period: of the usual log, whose lines are not doubled.
+        """
+        self._printer = CommonMetricPrinter(max_iter)
+        self._log_period = log_period
+
+    def after_step(self) -> None:
+        """Writes a line after the iterations of this list, counted from the start or from where a run is resumed."""
+        done = self.trainer.iter + 1
+        if (
+            done - self.trainer.start_iter in self.ITERATIONS
+            and done % self._log_period
+            and done < self.trainer.max_iter
+        ):
+            self._printer.write()
 
 
 class ProgressBar(HookBase):

@@ -95,19 +95,25 @@ def check_parts(config: DictConfig) -> None:
         raise UserError(f"the config has no {' and no '.join(sorted(absent))}, which training needs")
 
 
-def check_batch_size(loader: DictConfig, processes: int) -> None:
-    """Makes sure that every process gets as many images.
+def check_batch_size(loader: DictConfig, processes: int, accumulate: int = 1) -> None:
+    """Makes sure that every process gets as many images, in every part of a batch.
 
     Args:
         loader: ``dataloader.train`` of a config; nothing is checked if it has no ``total_batch_size``.
         processes: number of all.
+        accumulate: parts of a batch, ``train.accumulate``.
 
     Raises:
-        UserError: if the total batch size is no multiple of the number of processes.
+        UserError: if the total batch size is no multiple of the number of processes, and of parts.
     """
     total = loader.get("total_batch_size")
     if total is not None and (total < 1 or total % processes):
         raise UserError(
             f"dataloader.train.total_batch_size is {total}; it has to be a multiple of the number of processes, "
             f"{processes}"
+        )
+    if accumulate < 1 or (total or 0) % (processes * accumulate):
+        raise UserError(
+            f"train.accumulate={accumulate} cannot divide dataloader.train.total_batch_size={total} on {processes} "
+            "processes: take a number of parts, at least 1, that divides the images of a process"
         )

@@ -1,12 +1,17 @@
+import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from cankd.utils import NonFiniteError
 from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
 
-__all__ = ["DistillationTrainer"]
+__all__ = ["DistillationTrainer", "EndOfTraining"]
+
+
+class EndOfTraining(BaseException):
+    """Raised by a hook to end training in order before its last iteration. No error, so that nothing logs it as one."""
 
 
 class DistillationTrainer(SimpleTrainer):
@@ -24,6 +29,7 @@ class DistillationTrainer(SimpleTrainer):
         optimizer: torch.optim.Optimizer,
         *,
         precision: torch.dtype | None = None,
+        accumulate: int = 1,
     ):
         """
         Args:
@@ -31,11 +37,18 @@ class DistillationTrainer(SimpleTrainer):
             data_loader: iterable over batches.
             optimizer: of the trained parameters.
             precision: torch.float16 or torch.bfloat16 for automatic mixed precision; None for none.
+            accumulate: number of parts that a batch is computed in, one after the other; their gradients add up.
         """
         super().__init__(model, data_loader, optimizer)
         self.device_type = next(model.parameters()).device.type
         self.precision = precision
+        self.accumulate = accumulate
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Trains from one iteration up to another, or to :class:`EndOfTraining`; hooks finish in both cases."""
+        with contextlib.suppress(EndOfTraining):
+            super().train(start_iter, max_iter)
 
     def run_step(self) -> None:
         """Trains on one batch.
@@ -48,15 +61,39 @@ class DistillationTrainer(SimpleTrainer):
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
 
-        with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
-            losses = self.model(data)
         self.optimizer.zero_grad()
-        self.grad_scaler.scale(sum(losses.values())).backward()
+        losses = self._compute_gradients(data)
         self.grad_scaler.unscale_(self.optimizer)
         self.after_backward()
         self._write_checked_metrics(losses, data, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _compute_gradients(self, data) -> dict[str, Tensor]:
+        """Adds the gradients of a batch up, part by part; returns its losses, the means over all of its images."""
+        totals = {}
+        for part, share, is_last in self._split(data):
+            with contextlib.nullcontext() if is_last else self._unsynchronized():
+                with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
+                    losses = self.model(part)
+                self.grad_scaler.scale(share * sum(losses.values())).backward()
+            for name, loss in losses.items():
+                totals[name] = totals.get(name, 0) + share * loss.detach()
+        return totals
+
+    def _split(self, data) -> Iterator[tuple]:
+        """Yields the parts of a batch, each with its share of the images and whether it is the last."""
+        if self.accumulate == 1:
+            yield data, 1.0, True
+            return
+        # By turns, so that what a loader puts together, as labelled images first, is in every part.
+        parts = [data[i :: self.accumulate] for i in range(min(self.accumulate, len(data)))]
+        for i, part in enumerate(parts, start=1):
+            yield part, len(part) / len(data), i == len(parts)
+
+    def _unsynchronized(self):
+        """Processes need to exchange the gradients of the last part alone, which are those of all by then."""
+        return self.model.no_sync() if hasattr(self.model, "no_sync") else contextlib.nullcontext()
 
     def _write_checked_metrics(self, losses: Mapping[str, Tensor], data, data_time):
         """Fetches all losses from the device at once, for the check and for the log."""

@@ -7,6 +7,7 @@ import torch
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.data import check_classes, check_crops, check_shapes, load_records
 from cankd.modeling import Distiller
+from cankd.solver import ExponentialMovingAverage
 from cankd.utils import UserError, write_json
 from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
@@ -16,11 +17,13 @@ from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig
 from torch import nn
 
+from .best_checkpoint import build_best_checkpoint
 from .build import build_model, is_distillation, load_student, student_of, teacher_model
-from .hooks import DistillationSchedule, GradientClipping
+from .hooks import DistillationSchedule, EarlyLines, GradientClipping, WeightAveraging
 from .preflight import check_batch_size, check_output_dir, check_parts
 from .trainer import DistillationTrainer
 from .unlabelled import build_unlabelled_loader, mix_batches
+from .wandb_writer import WandbWriter
 from .yacs_file import save_yacs
 
 __all__ = ["DISTILLATION_LOSSES", "choose_precision", "evaluate", "test", "train"]
@@ -89,7 +92,7 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     check_parts(config)
     options = config.train
     check_output_dir(options.output_dir)
-    check_batch_size(config.dataloader.train, comm.get_world_size())
+    check_batch_size(config.dataloader.train, comm.get_world_size(), options.accumulate)
     if "evaluator" in config.dataloader:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())
@@ -101,7 +104,13 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     loader = _build_loader(config.dataloader.train, student)
     if (unlabelled := build_unlabelled_loader(config, model)) is not None:
         loader = mix_batches(loader, unlabelled)
-    trainer = DistillationTrainer(_distribute(model, options), loader, optimizer, precision=choose_precision(options))
+    trainer = DistillationTrainer(
+        _distribute(model, options),
+        loader,
+        optimizer,
+        precision=choose_precision(options),
+        accumulate=options.accumulate,
+    )
     if "yacs" in options and comm.is_main_process():
         path, weights = (os.path.join(options.output_dir, name) for name in ("detectron2.yaml", "model_final.pth"))
         save_yacs(options.yacs, path, weights=weights, device=options.device)
@@ -110,15 +119,23 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         trained_beside["distillation_head"] = model.head
         if comm.is_main_process():
             write_json(os.path.join(options.output_dir, DISTILLATION_LOSSES), model.head.losses_by_level)
-    checkpointer = DistillationCheckpointer(student, options.output_dir, **trained_beside, trainer=trainer)
+    averaged = _average(student, **options.ema)
+    checkpointer = DistillationCheckpointer(
+        student, options.output_dir, averaged=averaged, **trained_beside, trainer=trainer
+    )
+    best = build_best_checkpoint(config, checkpointer)
     results = {}
 
     def evaluate_student():
-        results.update(test(config.dataloader, student))
+        results.update(test(config.dataloader, averaged.module if averaged else student))
+        if best:
+            best.observe(results)
         return results
 
-    trainer.register_hooks([*_build_hooks(config, model, checkpointer, evaluate_student), *extra_hooks])
-    trainer.train(_start(checkpointer, trainer, model, options, resume), options.max_iter)
+    trainer.register_hooks([*_build_hooks(config, model, checkpointer, evaluate_student, resume), *extra_hooks, best])
+    start = _start(checkpointer, trainer, model, options, resume)
+    is_over = start > 0 and best is not None and best.resume(start)
+    trainer.train(start, start if is_over else options.max_iter)
     return results
 
 
@@ -147,7 +164,7 @@ def _build_loader(loader, student=None):
     return instantiate({**loader, "dataset": records})
 
 
-def _build_hooks(config, model, checkpointer, evaluate_student):
+def _build_hooks(config, model, checkpointer, evaluate_student, resume):
     """Returns Detectron2's usual hooks and those of distillation, in the order in which they have to run."""
     options = config.train
     built = [hooks.IterationTimer()]
@@ -157,12 +174,17 @@ def _build_hooks(config, model, checkpointer, evaluate_student):
     if options.clip_gradients.max_norm:
         built.append(GradientClipping(**options.clip_gradients))
     built.append(hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier)))
+    if checkpointer.averaged:
+        built.append(WeightAveraging(checkpointer.model, checkpointer.averaged))
     if comm.is_main_process():
         built.append(hooks.PeriodicCheckpointer(checkpointer, **options.checkpointer))
     built.append(hooks.EvalHook(options.eval_period, evaluate_student))
     if comm.is_main_process():
         writers = default_writers(options.output_dir, options.max_iter)
+        if options.wandb.project:
+            writers.append(WandbWriter(output_dir=options.output_dir, config=config, resume=resume, **options.wandb))
         built.append(hooks.PeriodicWriter(writers, period=options.log_period))
+        built.append(EarlyLines(options.max_iter, options.log_period))
     return built
 
 
@@ -171,6 +193,13 @@ def _distribute(model, options):
     if torch.device(options.device).type == "cpu":
         arguments["device_ids"] = None
     return create_ddp_model(model, **arguments)
+
+
+def _average(student, *, enabled, decay):
+    try:
+        return ExponentialMovingAverage(student, decay=decay) if enabled else None
+    except ValueError as error:
+        raise UserError(f"train.ema.{error}") from error
 
 
 def _start(checkpointer, trainer, model, options, resume):

@@ -158,8 +158,20 @@ def _fingerprint(config):
     for loader in (config.dataloader.train, config.dataloader.test):
         loader.num_workers = 0
     decisive = ("max_iter", "seed", "init_checkpoint", "inherit", "distillation", "clip_gradients", "amp", "yacs")
-    config.train = {key: config.train[key] for key in decisive if key in config.train}
+    train = {key: config.train[key] for key in decisive if key in config.train}
+    # Younger options count only where they are used: results from before them stay valid.
+    config.train = {**train, **dict(_used_options(config.train))}
     return hashlib.sha256(describe_config(config).encode()).hexdigest()
+
+
+def _used_options(train):
+    """Yields the options that change a result only if they are set."""
+    if train.get("ema", {}).get("enabled"):
+        yield "ema", train.ema
+    if train.get("accumulate", 1) > 1:
+        yield "accumulate", train.accumulate
+    if train.get("early_stopping", {}).get("patience") is not None:
+        yield "early_stopping", {**train.early_stopping, "best": train.best, "eval_period": train.eval_period}
 
 
 def _evaluate_teacher(run):

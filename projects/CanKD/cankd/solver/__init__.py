@@ -1,1 +1,2 @@
+from .exponential_moving_average import ExponentialMovingAverage
 from .polynomial_decay import PolynomialDecay
