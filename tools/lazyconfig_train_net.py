@@ -39,6 +39,10 @@ from cankd.robustness import compare_robustness, evaluate_robustness
 from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 from detectron2.engine import default_argument_parser
 
+CONFIG_FILE = "a LazyConfig (.py, .yaml), a yacs config (.yaml), or a name of Detectron2's model zoo"
+RESUME = "continue from the last checkpoint of train.output_dir, if there is one"
+OPTS = "options of the config, key=value, for example train.max_iter=1000; of a yacs config also SOLVER.BASE_LR=0.01"
+
 
 @report_mistakes("Training continues from the last checkpoint with --resume, --coco-c with the same command.")
 def main(args):
@@ -83,6 +87,8 @@ def severities(text):
 
 def parse_arguments(argv=None):
     parser = default_argument_parser(epilog=__doc__)
+    for action in parser._actions:  # Detectron2 explains its older configs there
+        action.help = {"opts": OPTS, "config_file": CONFIG_FILE, "resume": RESUME}.get(action.dest, action.help)
     add_model_arguments(parser)
     parser.add_argument("--model", choices=("student", "teacher"), default="student", help="whom --eval-only evaluates")
     group = parser.add_argument_group("evaluation on corrupted images")

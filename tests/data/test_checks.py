@@ -1,4 +1,5 @@
 import json
+import types
 
 import cv2
 import detectron2.data.transforms as T
@@ -234,3 +235,13 @@ def test_a_model_of_masks_needs_them():
     with pytest.raises(ValueError, match="set dataloader.train.mapper.use_keypoint=True"):
         check_shapes(records, loader, model)
     check_shapes(records, OmegaConf.create({"mapper": {"_target_": "builtins.dict"}}), detector("retinanet"))
+
+
+@pytest.mark.parametrize(
+    "mapper", [lambda record: record, L(sorted)(augmentations=None), L(sorted)(augmentations="none")]
+)
+def test_mappers_of_any_kind_pass(mapper):
+    loader = OmegaConf.create({"mapper": mapper}, flags={"allow_objects": True})
+    records = [{"file_name": "a.jpg", "height": 4, "width": 4, "annotations": [{"segmentation": [[0, 0, 1, 1, 0, 1]]}]}]
+    check_crops(records, loader)
+    check_shapes(records, loader, types.SimpleNamespace(roi_heads=types.SimpleNamespace(mask_on=True)))

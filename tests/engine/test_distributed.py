@@ -51,7 +51,7 @@ class Toy(nn.Module):
         return {"loss_toy": F.mse_loss(self.backbone(images)["c1"].mean(1), images[:, 0, ::2, ::2])}
 
 
-def train_toy(folder, scale, unlabelled):
+def train_toy(folder, scale, unlabelled, accumulate=1):
     torch.manual_seed(0)
     teacher = Toy().double()
     weights = folder / f"teacher_{comm.get_rank()}.pth"
@@ -69,7 +69,8 @@ def train_toy(folder, scale, unlabelled):
     for batch, step in zip(batches, torch.randn(3, unlabelled, 3, 16, 16, dtype=torch.double)):
         batch += [{"image": image, "unlabelled": True} for image in step[share]]
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
-    DistillationTrainer(create_ddp_model(model, device_ids=None), batches, optimizer).train(0, 3)
+    wrapped = create_ddp_model(model, device_ids=None)
+    DistillationTrainer(wrapped, batches, optimizer, accumulate=accumulate).train(0, 3)
     if comm.is_main_process():
         state = {**model.student.state_dict(), **model.head.state_dict()}
         torch.save(state, folder / f"after_{comm.get_world_size()}.pth")
@@ -103,10 +104,10 @@ def no_gpu(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-@pytest.mark.parametrize("scale, unlabelled", [(1.0, 6), (0.0, 6)])
-def test_two_processes_equal_one(tmp_path, scale, unlabelled):
+@pytest.mark.parametrize("scale, unlabelled, accumulate", [(1.0, 6, 1), (0.0, 6, 1), (1.0, 0, 2)])
+def test_two_processes_equal_one(tmp_path, scale, unlabelled, accumulate):
     train_toy(tmp_path, scale, unlabelled)
-    run_in_two_processes(train_toy, tmp_path, scale, unlabelled)
+    run_in_two_processes(train_toy, tmp_path, scale, unlabelled, accumulate)
     one, two = torch.load(tmp_path / "after_1.pth"), torch.load(tmp_path / "after_2.pth")
     assert one.keys() == two.keys()
     for name in one:

@@ -37,3 +37,11 @@ def test_batch_has_to_fit_the_processes():
     for size in (4, 0, 12):
         with pytest.raises(ValueError, match=f"total_batch_size is {size}; it has to be a multiple .* processes, 8"):
             check_batch_size({"total_batch_size": size}, 8)
+
+
+def test_batch_has_to_fit_the_parts_that_it_is_computed_in():
+    check_batch_size({"total_batch_size": 16}, 2, accumulate=4)
+    check_batch_size({}, 2, accumulate=4)
+    for accumulate in (0, -1, 3, 16):
+        with pytest.raises(ValueError, match=f"train.accumulate={accumulate} cannot divide .*total_batch_size=16 on 2"):
+            check_batch_size({"total_batch_size": 16}, 2, accumulate=accumulate)

@@ -1,14 +1,16 @@
 import json
 import pathlib
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from cankd.checkpoint import read_weights
-from cankd.engine import DistillationTrainer, build_model, evaluate, student_of, train
-from detectron2.config import instantiate
+from cankd.engine import DistillationTrainer, build_model, describe_config, evaluate, student_of, train
+from detectron2.config import LazyConfig, instantiate
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.modeling import RetinaNet
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.env import seed_all_rng
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -173,6 +175,37 @@ def test_averaged_weights_are_the_student_and_resume_exactly(quick_config, repea
     assert weights(tmp_path / "broken", "trained")["n_averaged"] == 5  # the initial weights and 4 steps'
     with pytest.raises(ValueError, match=r"was saved with averaged weights \(train.ema.enabled\)"):
         run("broken", ema=False, resume=True)
+
+
+def read_and_halve(record):
+    """A mapper as a user may write it."""
+    image = cv2.imread(record["file_name"])[::2, ::2]
+    instances = Instances(image.shape[:2])
+    instances.gt_boxes = Boxes([[x / 2, y / 2, (x + w) / 2, (y + h) / 2] for x, y, w, h in boxes_of(record)])
+    instances.gt_classes = torch.tensor([annotation["category_id"] for annotation in record["annotations"]])
+    image = torch.from_numpy(image.transpose(2, 0, 1).copy())
+    return {"image": image, "image_id": record["image_id"], "instances": instances}
+
+
+def boxes_of(record):
+    return [annotation["bbox"] for annotation in record["annotations"]]
+
+
+def test_a_mapper_may_be_a_function(quick_config, tmp_path):
+    config = quick_config(CANKD, max_iter=1)
+    config.dataloader.train.mapper = read_and_halve
+    del config.dataloader["evaluator"]
+    sizes = []
+
+    class Note(HookBase):
+        def before_train(self):
+            student = self.trainer.model.student
+            student.register_forward_pre_hook(lambda m, inputs: sizes.extend(r["image"].shape for r in inputs[0]))
+
+    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    describe_config(config)
+    train(config, extra_hooks=(Note(),))
+    assert sizes == [(3, 80, 80)] * 2
 
 
 def test_periodic_evaluations_keep_the_best_and_end_the_run(quick_config):

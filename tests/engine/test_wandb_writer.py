@@ -29,5 +29,5 @@ def test_writes_config_and_scalars_to_the_run_that_is_resumed(tmp_path, monkeypa
 
 def test_says_what_to_do_where_wandb_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ValueError, match="wandb is not installed: pip install wandb"):
+    with pytest.raises(ValueError, match=r"wandb is not installed: pip install 'cankd\[loggers\]'"):
         WandbWriter(output_dir=str(tmp_path), config={}, project="pets")

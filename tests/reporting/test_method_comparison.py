@@ -129,3 +129,17 @@ def test_a_student_is_compared_by_its_teacher(tmp_path):
     config = method_comparison._Run(student, ("train.max_iter=7",), models, method, 3, "out", "runs").config()
     assert (config.train.max_iter, config.train.seed, config.train.inherit) == (7, 3, "auto")
     assert config.model.head.weight == 2 and config.model.teacher.weights == "teacher.pth"
+
+
+def test_results_count_until_an_option_changes_what_is_trained():
+    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+    expected = method_comparison._fingerprint(config)
+    config.train.best = None
+    for option in ("ema", "early_stopping", "accumulate", "best", "wandb"):
+        del config.train[option]  # as in a config from before it
+    assert method_comparison._fingerprint(config) == expected
+    changed = [{"ema": {"enabled": True}}, {"accumulate": 2}, {"early_stopping": {"patience": 3}}]
+    configs = [model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py") for _ in changed]
+    for config, options in zip(configs, changed):
+        config.merge_with({"train": options})
+    assert len({expected, *map(method_comparison._fingerprint, configs)}) == 4

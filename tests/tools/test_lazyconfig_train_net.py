@@ -180,3 +180,11 @@ def test_a_mistake_is_said_once_and_sets_the_exit_status(monkeypatch):
     assert result.returncode == 1
     assert result.stderr.count("Error: there is no config file absent.py: give one by --config-file") == 1
     assert "Traceback" not in result.stderr
+
+
+def test_help_explains_options_as_they_are_written_here(load_tool, capsys):
+    with pytest.raises(SystemExit):
+        load_tool(SCRIPT).parse_arguments(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "options of the config, key=value, for example train.max_iter=1000" in text
+    assert "PATH.KEY VALUE" not in text and "DefaultTrainer" not in text

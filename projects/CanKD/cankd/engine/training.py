@@ -127,9 +127,10 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     results = {}
 
     def evaluate_student():
-        results.update(test(config.dataloader, averaged.module if averaged else student))
+        found = test(config.dataloader, averaged.module if averaged else student)
         if best:
-            best.observe(results)
+            best.observe(found)
+        results.update(found)
         return results
 
     trainer.register_hooks([*_build_hooks(config, model, checkpointer, evaluate_student, resume), *extra_hooks, best])
