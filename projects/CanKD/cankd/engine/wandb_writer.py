@@ -33,7 +33,8 @@ class WandbWriter(EventWriter):
             import wandb
         except ImportError as error:
             raise UserError(
-                "train.wandb is set, but wandb is not installed: pip install 'cankd[loggers]' (or wandb), or leave train.wandb.project out"
+                "train.wandb is set, but wandb is not installed: pip install 'cankd[loggers]' (or wandb), or leave "
+                "train.wandb.project out"
             ) from error
         path = os.path.join(output_dir, "wandb_run")
         run_id = _read(path) if resume else None
