@@ -42,7 +42,7 @@ def test_one_page_gathers_everything(page):
         assert f">{heading}</h2>" in text
     assert "rPC</th>" in text and "mPC is not the benchmark" in text
     assert "seed: 5  # &lt;b&gt;&amp;" in text
-    assert text.count("<figure>") == 5 and "http" not in text and "Attention</h2>" not in text
+    assert text.count("<figure>") == 5 and "://" not in text and "Attention</h2>" not in text
     assert not [name for name in os.listdir(os.path.dirname(page)) if "unfinished" in name]
 
 
@@ -53,6 +53,7 @@ def test_tables_of_corruptions_are_escaped(tmp_path):
     compare_robustness({"<i>a&b": grid}, str(extra), command="tool <x> & y")
     with open(make_report([("a", write_run(tmp_path / "run"))], str(tmp_path), include=[str(extra)])) as f:
         text = f.read()
+    assert "<i>" not in (extra / "robustness.md").read_text()
     assert "<code>tool &lt;x&gt; &amp; y</code>" in text and "<h3>bbox</h3>" in text
     assert "<h4>&lt;i&gt;a&amp;b, AP</h4>" in text and "<i>" not in text
     assert "severity 2</th>" in text and "7.2" in text and text.count("72.5") == 1  # rPC
@@ -82,6 +83,10 @@ def test_page_works_in_a_browser(page, width):
         assert view.evaluate("[...document.querySelectorAll('figure img')].every(i => i.complete && i.naturalWidth)")
         assert view.evaluate("document.documentElement.scrollWidth") <= width
         assert view.locator("nav a").count() == view.locator("h2").count() == 7
+        inject = "s => { const e = document.createElement('script'); e.textContent = s; document.body.append(e) }"
+        view.evaluate(inject, "document.title = 'injected'")
+        assert view.title() != "injected"  # the page's policy admits its own script alone
+        assert "Content Security Policy" in complaints.pop()
         dialog = view.locator("dialog")
         button = view.locator("figure button").nth(1)
         for key in ("Escape", "Enter"):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from cankd.data import CORRUPTION_GROUPS
 from cankd.evaluation import ROBUSTNESS_METRICS, Grid, metric_of, severity_means, summarize_robustness
-from cankd.utils import UserError, markdown_table, replace_file, write_json
+from cankd.utils import UserError, escape_markdown, markdown_table, replace_file, write_json
 from cankd.visualization import draw_severity_curves
 
 __all__ = ["compare_robustness"]
@@ -88,7 +88,7 @@ def _as_markdown(command, remarks, tables):
         if by_severity:
             parts += [f"![](robustness_{task}.png)"]
         for table in by_severity:
-            parts += [f"### {table['title']}", markdown_table(table["rows"], table["headers"])]
+            parts += [f"### {escape_markdown(table['title'])}", markdown_table(table["rows"], table["headers"])]
     return "\n\n".join(parts) + "\n"
 
 

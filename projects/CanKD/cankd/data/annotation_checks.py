@@ -1,0 +1,207 @@
+"""Checks of annotations before training: one line a kind of fault, with its number and the first example."""
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from typing import NamedTuple
+
+import numpy as np
+import pycocotools.mask
+from cankd.utils import UserError
+from detectron2.structures import BoxMode
+
+__all__ = ["check_annotations"]
+
+logger = logging.getLogger(__name__)
+
+_TOLERANCE = 0.02  # of an image's side: how far rounding may put a box outside
+_NUMBERS = {BoxMode.XYXY_ABS: 4, BoxMode.XYWH_ABS: 4, BoxMode.XYWHA_ABS: 5}
+
+
+class _Fault(NamedTuple):
+    kind: str
+    example: str
+    record: int
+    annotation: int | None = None  # None: the whole record
+
+
+def check_annotations(
+    records: Sequence[Mapping], source: str, *, masks: bool = False, skip_broken: bool = False
+) -> Sequence[Mapping]:
+    """Makes sure that the annotations of a data set can be used by Detectron2's mapper.
+
+    A box without an area is no fault: the mapper leaves it out. COCO has some.
+
+    Args:
+        records: in Detectron2's format.
+        source: what to call the data set: its annotation file, or its name.
+        masks: whether polygons and RLE masks are looked at, too.
+        skip_broken: whether to go on without what is broken, and log how much that is.
+
+    Returns:
+        The records; if something is left out, others without it.
+
+    Raises:
+        UserError: if an annotation or an image is broken and not to be skipped. Also if the boxes of the whole data
+            set are written in another way than it says, which no skipping mends.
+    """
+    _check_format(records, source)
+    faults = list(_find_faults(records, masks))
+    if not faults:
+        return records
+    lines = "\n  ".join(_describe(faults))
+    if not skip_broken:
+        raise UserError(
+            f"{source} has annotations that cannot be used:\n  {lines}\n"
+            "Mend them, or go on without them by train.skip_broken=True"
+        )
+    logger.warning("%s is used without what is broken:\n  %s", source, lines)
+    return _leave_out(records, faults)
+
+
+def _describe(faults):
+    """Yields a line a kind of fault."""
+    by_kind = defaultdict(list)
+    for fault in faults:
+        by_kind[fault.kind].append(fault.example)
+    for kind, examples in by_kind.items():
+        yield f"{kind}: {len(examples)}, the first is {examples[0]}"
+
+
+def _leave_out(records, faults):
+    whole = {fault.record for fault in faults if fault.annotation is None}
+    parts = defaultdict(set)
+    for fault in faults:
+        parts[fault.record].add(fault.annotation)
+    kept = []
+    for i, record in enumerate(records):
+        if i in parts and i not in whole:
+            sound = [a for j, a in enumerate(record["annotations"]) if j not in parts[i]]
+            record = {**record, "annotations": sound}
+        if i not in whole:
+            kept.append(record)
+    return kept
+
+
+def _find_faults(records, masks) -> Iterator[_Fault]:
+    places = {}
+    for i, record in enumerate(records):
+        name = record.get("file_name", f"record {i}")
+        if (key := record.get("image_id", name)) in places:
+            yield _Fault("image ids that stand twice", f"{key} ({places[key]} and {name})", i)
+        places.setdefault(key, name)
+        size = record.get("width", math.inf), record.get("height", math.inf)
+        for j, annotation in enumerate(record.get("annotations", ())):
+            fault = _category_fault(annotation) or _box_fault(annotation, size) or _keypoint_fault(annotation)
+            fault = fault or (masks and _mask_fault(annotation, size)) or None
+            if fault:
+                kind, value = fault
+                yield _Fault(kind, f"{value} in {name}, annotation {annotation.get('id', j)}", i, j)
+
+
+def _category_fault(annotation):
+    category = annotation.get("category_id")
+    if not isinstance(category, Integral) or category < 0:
+        return "classes that are no number from 0 on (category_id)", repr(category)
+
+
+def _box_fault(annotation, size):
+    box, mode = annotation.get("bbox"), annotation.get("bbox_mode")
+    if box is None:
+        return "annotations without a box (bbox)", repr(None)
+    if mode not in _NUMBERS:
+        return "boxes of another mode than XYXY_ABS, XYWH_ABS or XYWHA_ABS (bbox_mode)", repr(mode)
+    if not _are_numbers(box, _NUMBERS[mode]):
+        return f"boxes that are not {_NUMBERS[mode]} numbers", str(box)
+    if not all(map(math.isfinite, box)):
+        return "boxes with NaN or infinity", str(list(box))
+    if mode == BoxMode.XYWHA_ABS:
+        return None
+    x0, y0, x1, y1 = _corners(box, mode)
+    if x1 < x0 or y1 < y0:
+        return "boxes of negative size", str(list(box))
+    slack = [_TOLERANCE * side + 1 for side in size]
+    if x0 < -slack[0] or y0 < -slack[1] or x1 > size[0] + slack[0] or y1 > size[1] + slack[1]:
+        return "boxes outside the image", f"{list(box)} of {size[0]}×{size[1]} pixels"
+
+
+def _corners(box, mode):
+    x, y, *rest = box
+    return (x, y, x + rest[0], y + rest[1]) if mode == BoxMode.XYWH_ABS else box
+
+
+def _keypoint_fault(annotation):
+    keypoints = annotation.get("keypoints", ())
+    if len(keypoints) % 3 or not _are_numbers(keypoints, len(keypoints)) or not all(map(math.isfinite, keypoints)):
+        return "keypoints that are no triples of finite numbers (x, y, visibility)", str(list(keypoints))[:60]
+
+
+def _are_numbers(values, count):
+    return (
+        isinstance(values, (list, tuple, np.ndarray))
+        and len(values) == count
+        and all(isinstance(value, Real) for value in values)
+    )
+
+
+def _mask_fault(annotation, size):
+    mask = annotation.get("segmentation")
+    if isinstance(mask, Mapping):
+        return _rle_fault(mask, size)
+    polygons = mask if isinstance(mask, (list, tuple)) else [None]
+    if not polygons:
+        return "masks without a polygon", "[]"
+    for polygon in polygons:
+        sound = _are_numbers(polygon, len(polygon)) if isinstance(polygon, (list, tuple, np.ndarray)) else False
+        if not sound or len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
+            return "polygons that are not three or more pairs of finite numbers", str(polygon)[:60]
+
+
+def _rle_fault(mask, size):
+    height, width = mask.get("size", (None, None))
+    if (width, height) != size and math.inf not in size:
+        return "RLE masks of another size than the image", f"{width}×{height} instead of {size[0]}×{size[1]}"
+    try:
+        sound = pycocotools.mask.decode(dict(mask)).sum() == pycocotools.mask.area(dict(mask))  # short runs differ
+    except Exception:  # of the C code and its wrapper: any
+        sound = False
+    if not sound:
+        return "RLE masks that cannot be decoded", str(mask.get("counts"))[:60]
+
+
+def _check_format(records, source):
+    """Looks for what all boxes together give away."""
+    boxes, sizes = _plain_boxes(records)
+    if not len(boxes):
+        return
+    if boxes.min() >= 0 and boxes.max() <= 1 and sizes.min() > 1:
+        raise UserError(
+            f"all {len(boxes)} boxes of {source} are within 0 and 1, the first is {boxes[0].tolist()}: they seem to be "
+            "shares of the image's size, and pixels are expected. Multiply them by width and height"
+        )
+    beyond = (boxes[:, :2] + boxes[:, 2:] > sizes * (1 + _TOLERANCE) + 1).any(1)
+    as_corners = ((boxes[:, 2:] >= boxes[:, :2]) & (boxes[:, 2:] <= sizes * (1 + _TOLERANCE) + 1)).all()
+    if beyond.any() and as_corners:
+        raise UserError(
+            f"{beyond.sum()} of the {len(boxes)} boxes of {source} leave their images if they are read as x, y, width, "
+            f"height, and none if they are read as two corners; the first is {boxes[beyond][0].tolist()}. They seem to "
+            "be corners: write x1, y1, x2 - x1, y2 - y1 (bbox_mode is XYWH_ABS)"
+        )
+
+
+def _plain_boxes(records):
+    """Returns the boxes given as x, y, width, height, and their images' sizes; none if one of them is unusable."""
+    boxes, sizes = [], []
+    for record in records:
+        for annotation in record.get("annotations", ()):
+            if annotation.get("bbox_mode") == BoxMode.XYWH_ABS and "width" in record and "height" in record:
+                boxes.append(annotation.get("bbox"))
+                sizes.append((record["width"], record["height"]))
+    try:
+        boxes = np.array(boxes, float).reshape(-1, 4)
+    except (TypeError, ValueError):
+        return np.empty((0, 4)), np.empty((0, 2))
+    finite = np.isfinite(boxes).all(1)
+    return boxes[finite], np.array(sizes, float).reshape(-1, 2)[finite]

@@ -1,0 +1,108 @@
+import copy
+
+import numpy as np
+import pycocotools.mask
+import pytest
+from cankd.data.annotation_checks import check_annotations
+from detectron2.structures import BoxMode
+
+POLYGON = [[1, 1, 5, 1, 5, 5]]
+
+
+def make_records(boxes=((10, 10, 20, 20), (60, 50, 30, 30)), mode=BoxMode.XYWH_ABS, **annotation):
+    """Returns one image of 100×80 pixels for each box."""
+    return [
+        {
+            "file_name": f"{i}.jpg",
+            "image_id": i,
+            "width": 100,
+            "height": 80,
+            "annotations": [{"bbox": list(box), "bbox_mode": mode, "category_id": 0, **annotation}],
+        }
+        for i, box in enumerate(boxes)
+    ]
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        make_records(),
+        make_records([(0, 0, 0, 5), (99, 0, 2.5, 80)]),  # no area, or over the edge by rounding
+        make_records([(10, 10, 20, 20)], BoxMode.XYXY_ABS, segmentation=POLYGON, keypoints=[1, 2, 2]),
+        make_records([(10, 10, 20, 20, 45)], BoxMode.XYWHA_ABS),
+        [{"file_name": "0.jpg"}, {"file_name": "1.jpg", "annotations": []}],
+    ],
+)
+def test_sound_records_stay_as_they_are(records):
+    before = copy.deepcopy(records)
+    assert check_annotations(records, "mine.json") is records == before
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"bbox": [float("nan"), 0, 5, 5]}, r"boxes with NaN or infinity: 1, the first is \[nan, 0, 5, 5\] in 1.jpg"),
+        ({"bbox": [0, 0, float("inf"), 5]}, "boxes with NaN or infinity"),
+        ({"bbox": [5, 5, -3, 5]}, r"boxes of negative size: 1, the first is \[5, 5, -3, 5\]"),
+        ({"bbox": [80, 5, 40, 5]}, r"boxes outside the image: 1, the first is \[80, 5, 40, 5\] of 100×80 pixels"),
+        ({"bbox": [1, 2, 3]}, r"boxes that are not 4 numbers: 1, the first is \[1, 2, 3\]"),
+        ({"bbox": "1,2,3,4"}, "boxes that are not 4 numbers"),
+        ({"bbox": [0, 0, "5", 5]}, "boxes that are not 4 numbers"),
+        ({"bbox": None}, "annotations without a box"),
+        ({"bbox_mode": None}, "boxes of another mode"),
+        ({"category_id": None}, "classes that are no number from 0 on .category_id.: 1, the first is None"),
+        ({"category_id": -1}, "classes that are no number from 0 on"),
+        ({"keypoints": [1, 2]}, "keypoints that are no triples"),
+        ({"keypoints": [1, 2, float("nan")]}, "keypoints that are no triples"),
+        ({"segmentation": [[1, 1, 5, 1]]}, r"polygons that are not three or more pairs .* \[1, 1, 5, 1\]"),
+        ({"segmentation": [[1, 1, 5, 1, 5, float("nan")]]}, "polygons that are not"),
+        ({"segmentation": []}, "masks without a polygon"),
+        ({"segmentation": {"size": [5, 5], "counts": b""}}, "RLE masks of another size .* 5×5 instead of 100×80"),
+        ({"segmentation": {"size": [80, 100], "counts": b"zzzz"}}, "RLE masks that cannot be decoded"),
+    ],
+)
+def test_each_fault_is_one_line_or_is_left_out(change, message, caplog):
+    records = make_records()
+    records[0]["annotations"][0]["segmentation"] = POLYGON
+    records[1]["annotations"][0] |= {"segmentation": POLYGON, **change}
+    with pytest.raises(ValueError, match=f"mine.json has annotations that cannot be used:\n  .*{message}") as error:
+        check_annotations(records, "mine.json", masks=True)
+    assert "train.skip_broken=True" in str(error.value)
+    kept = check_annotations(records, "mine.json", masks=True, skip_broken=True)
+    assert [len(record["annotations"]) for record in kept] == [1, 0] and len(records[1]["annotations"]) == 1
+    assert "mine.json is used without what is broken" in caplog.text
+
+
+def test_masks_are_looked_at_only_where_they_are_used():
+    records = make_records(segmentation=[[1, 1]])
+    assert check_annotations(records, "mine.json") is records
+
+
+def test_faults_of_one_kind_share_a_line():
+    with pytest.raises(ValueError, match=r"boxes of negative size: 2, the first is .* in 0.jpg") as error:
+        check_annotations(make_records([(5, 5, -3, 5), (5, 5, 3, -5), (0, 0, np.nan, 1)]), "mine.json")
+    assert str(error.value).count("\n") == 3
+
+
+def test_a_mask_of_pycocotools_is_sound():
+    mask = np.zeros((80, 100), np.uint8, order="F")
+    mask[3:9, 3:9] = 1
+    assert check_annotations(make_records(segmentation=pycocotools.mask.encode(mask)), "mine.json", masks=True)
+
+
+def test_image_ids_that_stand_twice(caplog):
+    records = make_records()
+    records[1]["image_id"] = 0
+    with pytest.raises(ValueError, match=r"image ids that stand twice: 1, the first is 0 \(0.jpg and 1.jpg\)"):
+        check_annotations(records, "mine.json")
+    assert check_annotations(records, "mine.json", skip_broken=True) == records[:1]
+
+
+def test_boxes_within_0_and_1_are_no_pixels():
+    with pytest.raises(ValueError, match="all 2 boxes of mine.json are within 0 and 1, .* Multiply them"):
+        check_annotations(make_records([(0.1, 0.2, 0.3, 0.4), (0, 0, 1, 1)]), "mine.json", skip_broken=True)
+
+
+def test_corners_written_as_width_and_height():
+    with pytest.raises(ValueError, match=r"1 of the 2 boxes .* the first is \[60.0, 50.0, 90.0, 75.0\]. .*be corners"):
+        check_annotations(make_records([(10, 10, 20, 20), (60, 50, 90, 75)]), "mine.json", skip_broken=True)

@@ -1,0 +1,87 @@
+import os
+
+import numpy as np
+import pytest
+from cankd.data import image_checks
+from cankd.data.image_checks import check_images
+from PIL import Image
+
+
+@pytest.fixture
+def records(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    found = []
+    for i in range(3):
+        path = tmp_path / f"{i}.jpg"
+        Image.fromarray(np.random.default_rng(i).integers(256, size=(20, 30, 3), dtype=np.uint8)).save(path)
+        found.append({"file_name": str(path), "width": 30, "height": 20})
+    return found
+
+
+def cut_off(path):
+    with open(path, "rb") as f:
+        contents = f.read()
+    with open(path, "wb") as f:
+        f.write(contents[:-50])
+
+
+def make_empty(path):
+    open(path, "w").close()
+
+
+def make_deep(path):
+    os.remove(path)
+    Image.fromarray(np.zeros((20, 30), np.uint16)).save(path, format="png")
+
+
+def make_pipe(path):
+    os.remove(path)
+    os.mkfifo(path)
+
+
+def make_large(path):
+    Image.new("RGB", (40, 20)).save(path)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (make_empty, "1.jpg cannot be read as an image"),
+        (make_deep, "1.jpg has pixels of mode I"),
+        (make_pipe, "1.jpg is no regular file"),
+        (make_large, "1.jpg has 40×20 pixels, and its annotation says 30×20"),
+        (os.remove, "1.jpg: No such file or directory"),
+    ],
+)
+def test_each_fault_is_named_or_left_out(records, change, message, caplog):
+    change(records[1]["file_name"])
+    with pytest.raises(ValueError, match=f"mine.json has 1 images that cannot be used, of 3; the first: .*{message}"):
+        check_images(records, "mine.json")
+    assert check_images(records, "mine.json", skip_broken=True) == [records[0], records[2]]
+    assert "mine.json is used without 1 images" in caplog.text
+
+
+def test_what_is_cut_off_shows_if_all_is_read(records):
+    cut_off(records[1]["file_name"])
+    assert check_images(records, "mine.json") is records
+    with pytest.raises(ValueError, match="1.jpg cannot be read as an image; it may be cut off"):
+        check_images(records, "mine.json", whole=True)
+
+
+def test_a_turned_photograph_has_both_sizes(records):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 30)).save(records[1]["file_name"], exif=exif)
+    assert check_images(records, "mine.json") is records
+
+
+def test_sound_files_are_read_once_and_changed_ones_again(records, monkeypatch):
+    read = []
+    describe = image_checks._describe
+    monkeypatch.setattr(image_checks, "_describe", lambda *a: read.append(a) or describe(*a))
+    for _ in range(2):
+        check_images(records, "mine.json")
+    assert len(read) == 3
+    make_large(records[1]["file_name"])
+    with pytest.raises(ValueError, match="40×20"):
+        check_images(records, "mine.json")
