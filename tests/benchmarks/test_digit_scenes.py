@@ -1,54 +1,74 @@
-import argparse
 import json
 
 import pytest
-
-METRICS = ("AP", "AP50", "AP75", "APs", "APm")
-
-
-def metrics(ap):
-    return dict.fromkeys(METRICS, ap)
+from cankd import model_zoo
+from cankd.engine import use_method
+from cankd.reporting import Method, method_comparison, parse_method
+from cankd.utils import write_json
 
 
-def test_table_has_mean_spread_and_gain_seed_by_seed(load_tool):
-    make_table = load_tool("benchmarks/digit_scenes.py").make_table
-    results = {
-        "student alone": {0: metrics(10.0), 1: metrics(14.0)},
-        "CanKD": {0: metrics(20.0), 1: metrics(22.0)},
-    }
-    rows = [
-        [cell.strip() for cell in line.split("|")[1:-1]]
-        for line in make_table(results, metrics(40.0), METRICS).splitlines()
+@pytest.fixture
+def benchmark(load_tool):
+    return load_tool("benchmarks/digit_scenes.py")
+
+
+def a_run(config, method, seed, folder, overrides=()):
+    config_file = model_zoo.get_config_file(f"DigitScenes/{config}.py")
+    return method_comparison._Run(config_file, overrides, {}, method, seed, str(folder), "")
+
+
+def write_results(folder, config, results, overrides=()):
+    """Writes what finished runs of a config and its teacher's evaluation leave."""
+    folder.mkdir(parents=True)
+    for (method, seed), ap in results.items():
+        run = a_run(config, method, seed, folder, overrides)
+        fingerprint = method_comparison._fingerprint(run.config())
+        metrics = {"bbox": {"AP": ap, "AP50": ap}}
+        write_json(run.result_file, {"config": fingerprint, "metrics": metrics, "seconds": 1.0, "memory": 1.0})
+    teacher = method_comparison._teacher_fingerprint(run.config())
+    write_json(str(folder / "teacher.json"), {"config": teacher, "metrics": {"bbox": {"AP": 64.0, "AP50": 83.0}}})
+
+
+def test_runs_of_the_plain_and_of_the_inheriting_config_count_as_done(benchmark, tmp_path):
+    folder = tmp_path / "methods" / "retinanet"
+    done = {(Method("alone", "alone"), 0): 17.0, (Method("cankd", "cankd"), 0): 26.0}
+    write_results(folder, "retinanet_R10_from_R18", done)
+    inherit = Method("cankd_inherit", "cankd_inherit")
+    (tmp_path / "dagger").mkdir()
+    write_results(tmp_path / "dagger" / "it", "retinanet_R10_from_R18_inherit", {(inherit, 0): 38.0})
+    (tmp_path / "dagger" / "it" / "cankd_inherit_0.json").rename(folder / "cankd_inherit_0.json")
+    options = ["--seeds", "0", "--output", str(tmp_path / "methods"), "--runs", str(tmp_path / "runs")]
+    benchmark.main(
+        benchmark.parse_arguments(["--model", "retinanet", "--methods", "alone", "cankd", inherit.title, *options])
+    )
+    values = json.loads((folder / "methods.json").read_text())["tasks"]["bbox"]["values"]
+    assert values == {"alone": {"0": 17.0}, "cankd": {"0": 26.0}, "cankd_inherit": {"0": 38.0}}
+    assert not (tmp_path / "runs").exists()  # nothing was trained
+
+
+def test_every_model_takes_its_methods(benchmark):
+    for config, methods in benchmark.MODELS.values():
+        recipe = model_zoo.get_config(f"DigitScenes/{config}.py")
+        for method in methods.split():
+            assert use_method(recipe, parse_method(method).name).train.inherit == (
+                recipe.train.inherit if method.endswith("_inherit") else None
+            )
+        assert recipe.train.inherit or "_inherit" not in methods  # the small teachers are wider: "auto" is another †
+
+
+def test_reppoints_is_compared_with_retinanet(load_tool, tmp_path, monkeypatch):
+    benchmark = load_tool("benchmarks/reppoints.py")
+    monkeypatch.setattr(benchmark, "HERE", tmp_path)
+    monkeypatch.setattr(benchmark, "write_page", lambda name, text: (tmp_path / name).write_text(text))
+    overrides = ("train.max_iter=5",)
+    aps = iter([40.0, 50.0, 44.0])
+    for config, methods in benchmark.VARIANTS.items():
+        results = {(method, 0): next(aps) for method in methods}
+        write_results(tmp_path / "out" / f"{config}_5", config, results, overrides)
+    benchmark.main(benchmark.parse_arguments(["--seeds", "0", "--iterations", "5", "--output", str(tmp_path / "out")]))
+    rows = [line.split("|")[1:-1] for line in (tmp_path / "reppoints.md").read_text().splitlines() if "|" in line]
+    assert [[cell.strip() for cell in row] for row in rows[2:]] == [
+        ["RetinaNet", "40.0", "40.0", "100%"],
+        ["RepPoints, points start on the grid", "50.0", "50.0", "125%"],
+        ["RepPoints, points start at the position", "44.0", "44.0", "110%"],
     ]
-    assert rows[2][:3] == ["student alone", "10.0, 14.0", "12.0 ± 2.8"] and rows[2][-2:] == ["", ""]
-    # The gains are 10 and 8; 9 of the 28 points to the teacher.
-    assert rows[3][:3] == ["CanKD", "20.0, 22.0", "21.0 ± 1.4"] and rows[3][-2:] == ["9.0 ± 1.4", "32%"]
-    assert rows[4][0] == "teacher" and rows[4][2] == "40.0"
-
-
-def test_runs_that_are_done_are_not_repeated(load_tool, tmp_path, monkeypatch):
-    benchmark = load_tool("benchmarks/digit_scenes.py")
-    commands = []
-
-    def train(command, **kwargs):
-        commands.append(command)
-        folder = tmp_path / "table" / "cankd_seed3"
-        (folder / "model_final.pth").touch()
-        lines = [{"iteration": 1, "total_loss": 1}, {"iteration": 2, "bbox/AP": 7.0, "bbox/AP50": 9.0}]
-        (folder / "metrics.json").write_text("\n".join(map(json.dumps, lines)))
-
-    monkeypatch.setattr(benchmark.subprocess, "run", train)
-    args = argparse.Namespace(output=tmp_path, name="table", opts=["train.max_iter=2"])
-    for _ in range(2):
-        assert benchmark.run("retinanet", "CanKD", 3, args) == {"AP": 7.0, "AP50": 9.0}
-    (command,) = commands
-    assert "train.seed=3" in command and "train.max_iter=2" in command
-    assert any(str(part).endswith("DigitScenes/retinanet_R10_from_R18.py") for part in command)
-
-
-def test_other_options_need_a_name(load_tool, monkeypatch, capsys):
-    benchmark = load_tool("benchmarks/digit_scenes.py")
-    with pytest.raises(SystemExit):
-        benchmark.parse_arguments(["train.max_iter=2"])
-    assert "other results: --name them" in capsys.readouterr().err
-    assert benchmark.parse_arguments(["--detector", "faster_rcnn"]).name == "digit_scenes_faster_rcnn"

@@ -104,6 +104,10 @@ def test_the_verdict_in_words(best, other, expected):
     assert expected in verdict(values, "alone", "AP")
 
 
+def test_the_student_alone_is_no_verdict():
+    assert verdict({"alone": {0: 1.0, 1: 2.0}}, "alone", "AP").startswith("The student was trained alone")
+
+
 def test_one_seed_is_no_verdict():
     assert verdict({"alone": {0: 1.0}, "pkd": {0: 2.0}}, "alone", "AP").startswith("One seed says nothing")
 

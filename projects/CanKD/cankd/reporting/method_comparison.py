@@ -174,10 +174,14 @@ def _used_options(train):
         yield "early_stopping", {**train.early_stopping, "best": train.best, "eval_period": train.eval_period}
 
 
+def _teacher_fingerprint(config):
+    return hashlib.sha256(describe_config(config.model.teacher).encode()).hexdigest()
+
+
 def _evaluate_teacher(run):
     path = os.path.join(run.output_dir, "teacher.json")
     config = run.config()
-    fingerprint = hashlib.sha256(describe_config(config.model.teacher).encode()).hexdigest()
+    fingerprint = _teacher_fingerprint(config)
     result = _read_json(path)
     if result is None or result["config"] != fingerprint:
         with contextlib.redirect_stdout(None):

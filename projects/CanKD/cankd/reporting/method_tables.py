@@ -40,6 +40,8 @@ def verdict(values: Mapping[str, Mapping[int, float]], baseline: str, metric: st
         metric: its name.
     """
     methods = [title for title in values if title != baseline]
+    if not methods:
+        return "The student was trained alone: name methods to compare with it."
     seeds = len(values[baseline])
     if seeds < 2:
         return "One seed says nothing about its spread: give several by --seeds."
