@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Gathers all that there is about training runs into one HTML page: tables, curves, pictures, robustness, configs.
 
-Runs of the same name are seeds of one method. Pictures that the other tools wrote into the runs' directories, or into
-those of --include, are taken in.
+Runs of the same name are seeds of one method. Pictures and tables that the other tools wrote into the runs' directories,
+or into those of --include, are taken in: a comparison of methods (compare_methods.py) with its verdict, for example.
 
 Example:
     tools/make_report.py alone=output/alone_0 alone=output/alone_1 cankd=output/cankd_0 cankd=output/cankd_1 \\
@@ -26,7 +26,9 @@ def parse_arguments(argv=None):
     parser.add_argument(
         "runs", type=named_path, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings"
     )
-    parser.add_argument("--include", nargs="+", default=[], metavar="DIR", help="more directories with pictures")
+    parser.add_argument(
+        "--include", nargs="+", default=[], metavar="DIR", help="more directories with pictures and tables"
+    )
     parser.add_argument("--teacher", type=float, metavar="VALUE", help="its AP or mIoU, drawn as a line")
     parser.add_argument("--title", default="CanKD: report")
     parser.add_argument("--output", default="output/report", metavar="DIR")

@@ -1,5 +1,7 @@
+import html
 import json
 import os
+import re
 import shutil
 
 import cv2
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 from cankd.data import Cell
 from cankd.reporting import make_report
+from cankd.reporting.method_tables import write_comparison
 from cankd.robustness import compare_robustness
 
 
@@ -59,11 +62,51 @@ def test_tables_of_corruptions_are_escaped(tmp_path):
     assert "severity 2</th>" in text and "7.2" in text and text.count("72.5") == 1  # rPC
 
 
-@pytest.mark.parametrize("contents", ['{"summary": {}, "cells": {}}', "{", "[]"])
-def test_another_robustness_file_is_refused(tmp_path, contents):
+@pytest.fixture
+def comparison(tmp_path):
+    """A folder with a comparison of methods over two seeds."""
+
+    def run(ap, seconds=1.0):
+        return {"metrics": {"bbox": {"AP": ap}}, "seconds": seconds, "memory": 100.0}
+
+    folder = tmp_path / "comparison"
+    folder.mkdir()
+    results = {"alone": {0: run(10.0), 1: run(12.0)}, "<i>&": {0: run(16.0, 1.25), 1: run(20.0, 1.25)}}
+    command = {"iterations": 5, "command": "tool <x> & y"}
+    write_comparison(results, {"bbox": {"AP": 38.0}}, "alone", str(folder), **command)
+    cv2.imwrite(str(folder / "methods.png"), np.full((30, 40, 3), 200, np.uint8))
+    return folder
+
+
+def test_a_comparison_of_methods_is_taken_in_escaped(tmp_path, comparison):
+    page = make_report([("a", write_run(tmp_path / "run"))], str(tmp_path / "report"), include=[str(comparison)])
+    with open(page) as f:
+        text = f.read()
+    section = text[text.index(">Methods compared</h2>") :]
+    section = section[: section.index("<h2")]
+    assert "<code>tool &lt;x&gt; &amp; y</code>" in section and "<h3>Boxes</h3>" in section
+    assert "the best, &lt;i&gt;&amp;, gains +7.0 (-5.7 to +19.7) AP.</p>" in section
+    cells = [html.unescape(cell).strip() for cell in re.findall(r"<td[^>]*>(.*?)</td>", section)]
+    assert cells[:2] == ["alone", "10.0, 12.0"] and cells[7:9] == ["<i>&", "16.0, 20.0"]
+    assert cells[11:14] == ["26%", "1.25", "1.00"]
+    assert section.count("<figure>") == 1 and "<i>" not in section
+
+
+def test_an_older_comparison_has_no_costs(tmp_path, comparison):
+    contents = json.loads((comparison / "methods.json").read_text())
+    del contents["baseline"], contents["costs"]
+    (comparison / "methods.json").write_text(json.dumps(contents))
+    page = make_report([("a", write_run(tmp_path / "run"))], str(tmp_path / "report"), include=[str(comparison)])
+    with open(page) as f:
+        assert "26%" in f.read()
+
+
+@pytest.mark.parametrize("name, tool", [("robustness", "compare_robustness"), ("methods", "compare_methods")])
+@pytest.mark.parametrize("contents", ['{"summary": {}, "cells": {}}', "{", "[]", '{"command": "", "tasks": []}'])
+def test_another_file_of_that_name_is_refused(tmp_path, contents, name, tool):
     run = write_run(tmp_path / "run")
-    (tmp_path / "run" / "robustness.json").write_text(contents)
-    with pytest.raises(ValueError, match="run/robustness.json holds no tables .* by tools/compare_robustness.py"):
+    (tmp_path / "run" / f"{name}.json").write_text(contents)
+    with pytest.raises(ValueError, match=f"run/{name}.json holds no tables of tools/{tool}.py .*: make it anew"):
         make_report([("a", run)], str(tmp_path / "report"))
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from .comparison import gap_closed
 
-__all__ = ["metric_value", "paired_difference", "verdict", "write_comparison"]
+__all__ = ["comparison_table", "metric_value", "paired_difference", "verdict", "write_comparison"]
 
 Results = Mapping[str, Mapping[int, Mapping]]
 
@@ -85,17 +85,15 @@ def write_comparison(
     Returns:
         The Markdown.
     """
+    comparison = {
+        "command": command,
+        "baseline": baseline,
+        "costs": {title: _costs(results, title, baseline) for title in results},
+        "tasks": {task: _summarize(results, teacher, baseline, task) for task in METRICS if task in teacher},
+    }
     parts = [f"# Methods compared\n\n{f'`{command}`: ' if command else ''}{iterations} iterations."]
-    summary = {}
-    for task in (task for task in METRICS if task in teacher):
-        metric = next(name for name in METRICS[task] if name in teacher[task])
-        values = {
-            title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
-            for title, by_seed in results.items()
-        }
-        text = verdict(values, baseline, metric)
-        parts += [text, _table(results, values, teacher[task][metric], baseline, metric)]
-        summary[task] = {"metric": metric, "values": values, "teacher": teacher[task][metric], "verdict": text}
+    for task, summary in comparison["tasks"].items():
+        parts += [summary["verdict"], markdown_table(*comparison_table(comparison, task))]
     parts += [
         "Gains are taken seed by seed, with the 95 % interval of their mean by Student's t. Time is that of a training "
         "step and memory that of the process, against the student alone."
@@ -103,16 +101,46 @@ def write_comparison(
     markdown = "\n\n".join(parts) + "\n"
     with replace_file(os.path.join(output_dir, "methods.md"), "w") as f:
         f.write(markdown)
-    write_json(os.path.join(output_dir, "methods.json"), {"command": command, "tasks": summary})
+    write_json(os.path.join(output_dir, "methods.json"), comparison)
     return markdown
 
 
-def _table(results, values, teacher, baseline, metric):
+def _summarize(results, teacher, baseline, task):
+    metric = next(name for name in METRICS[task] if name in teacher[task])
+    values = {
+        title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
+        for title, by_seed in results.items()
+    }
+    found = {"metric": metric, "values": values, "teacher": teacher[task][metric]}
+    return {**found, "verdict": verdict(values, baseline, metric)}
+
+
+def _costs(results, title, baseline):
+    """Returns time and memory against the student alone, None where they were not measured."""
+    costs = {}
+    for name, key in (("time", "seconds"), ("memory", "memory")):
+        pairs = [(result[key], results[baseline][seed][key]) for seed, result in results[title].items()]
+        ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
+        costs[name] = statistics.median(ratios) if ratios else None
+    return costs
+
+
+def comparison_table(comparison: Mapping, task: str) -> tuple[list[list[str]], list[str]]:
+    """Returns the rows of a task's table, as text, and its headers.
+
+    Args:
+        comparison: contents of ``methods.json``, see :func:`write_comparison`.
+        task: a key of its "tasks".
+    """
+    summary = comparison["tasks"][task]
+    values, metric, teacher = summary["values"], summary["metric"], summary["teacher"]
+    baseline, costs = comparison.get("baseline", "alone"), comparison.get("costs", {})  # older files have neither
     mean = {title: statistics.mean(by_seed.values()) for title, by_seed in values.items()}
     rows = []
     for title, by_seed in values.items():
         gain = None if title == baseline else paired_difference(by_seed, values[baseline])
         share = gap_closed(mean[baseline], mean[title], teacher)
+        ratios = costs.get(title, {})
         rows.append(
             [
                 title,
@@ -120,15 +148,8 @@ def _table(results, values, teacher, baseline, metric):
                 spread(by_seed.values()),
                 "" if gain is None else _interval(gain),
                 "" if title == baseline else f"{share:.0%}",
-                *(_ratio(results, title, baseline, key) for key in ("seconds", "memory")),
+                *(f"{ratios[key]:.2f}" if ratios.get(key) else "–" for key in ("time", "memory")),
             ]
         )
     rows.append(["teacher", "", f"{teacher:.1f}", "", "", "", ""])
-    headers = ["", f"{metric} by seed", metric, "gain", "gap closed", "time", "memory"]
-    return markdown_table(rows, headers)
-
-
-def _ratio(results, title, baseline, key):
-    pairs = [(result[key], results[baseline][seed][key]) for seed, result in results[title].items()]
-    ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
-    return f"{statistics.median(ratios):.2f}" if ratios else "–"
+    return rows, ["", f"{metric} by seed", metric, "gain", "gap closed", "time", "memory"]

@@ -15,12 +15,14 @@ from cankd.utils import UserError, replace_file, spread
 from tabulate import tabulate
 
 from .curve_pictures import plot_runs
+from .method_tables import comparison_table
 from .run_metrics import read_curves
 
 __all__ = ["make_report"]
 
 # Section of a picture by its file's name, the first that fits.
 _PICTURES = {
+    "Methods compared": ("methods.png",),
     "Detections and segmentations": ("*detections*.png", "*predictions*.png"),
     "Confusion matrices": ("*confusion*.png",),
     "Features": ("*_feature.png", "*_difference.png", "*_correlation.png"),
@@ -131,8 +133,9 @@ def _picture_sections(folders, skip):
             continue
         seen.add(os.path.realpath(path))
         name = os.path.basename(path)
-        if name == "robustness.json":
-            found["Robustness to corruptions"][0].append(_robustness_tables(path))
+        if name in _TABLES:
+            title, to_html, tool = _TABLES[name]
+            found[title][0].append(_read_tables(path, to_html, tool))
         for title, patterns in _PICTURES.items():
             if any(fnmatch.fnmatch(name, pattern) for pattern in patterns):
                 found[title][1].append(_embed(path, caption))
@@ -152,23 +155,40 @@ def _files(folders):
                 yield path, os.path.relpath(path, above)
 
 
-def _robustness_tables(path):
-    """Returns what :func:`cankd.robustness.compare_robustness` has written, as HTML."""
+def _read_tables(path, to_html, tool):
+    """Returns what a tool has written as JSON, as HTML."""
     try:
         with open(path) as f:
             contents = json.load(f)
-        parts = [f"<p><code>{escape(contents['command'])}</code></p>"] if contents["command"] else []
-        for summary, *by_severity in contents["tables"].values():
-            parts += [f"<h3>{escape(summary['title'])}</h3>", _table(summary["rows"], summary["headers"])]
-            parts += [f"<p>{escape(remark)}</p>" for remark in contents["remarks"]]
-            for table in by_severity:
-                parts += [f"<h4>{escape(table['title'])}</h4>", _table(table["rows"], table["headers"])]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        command = f"<p><code>{escape(contents['command'])}</code></p>" if contents["command"] else ""
+        return command + "".join(to_html(contents))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} holds no tables of corrupted images ({type(error).__name__}: {error}): make it anew by "
-            "tools/compare_robustness.py, or take it away"
+            f"{path} holds no tables of {tool} ({type(error).__name__}: {error}): make it anew by that, or take it away"
         ) from error
-    return "".join(parts)
+
+
+def _robustness_tables(contents):
+    """Yields what :func:`cankd.robustness.compare_robustness` has written."""
+    for summary, *by_severity in contents["tables"].values():
+        yield f"<h3>{escape(summary['title'])}</h3>{_table(summary['rows'], summary['headers'])}"
+        yield from (f"<p>{escape(remark)}</p>" for remark in contents["remarks"])
+        for table in by_severity:
+            yield f"<h4>{escape(table['title'])}</h4>{_table(table['rows'], table['headers'])}"
+
+
+def _method_tables(contents):
+    """Yields what :func:`cankd.reporting.compare_methods` has written."""
+    for task, summary in contents["tasks"].items():
+        yield f"<h3>{_TASKS[task]}</h3><p>{escape(summary['verdict'])}</p>"
+        yield _table(*comparison_table(contents, task))
+
+
+# Section, content and tool by the name of a JSON file.
+_TABLES = {
+    "methods.json": ("Methods compared", _method_tables, "tools/compare_methods.py"),
+    "robustness.json": ("Robustness to corruptions", _robustness_tables, "tools/compare_robustness.py"),
+}
 
 
 def _embed(path, caption):
