@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Gathers all that there is about training runs into one HTML page: tables, curves, pictures, robustness, configs.
 
-Runs of the same name are seeds of one method. Pictures and tables that the other tools wrote into the runs' directories,
-or into those of --include, are taken in: a comparison of methods (compare_methods.py) with its verdict, for example.
+Runs of the same name are seeds of one method. Pictures and tables that the other tools wrote into the runs' folders
+and into those of --include are taken in, for example a comparison of methods (compare_methods.py) with its verdict.
 
 Example:
     tools/make_report.py alone=output/alone_0 alone=output/alone_1 cankd=output/cankd_0 cankd=output/cankd_1 \\
