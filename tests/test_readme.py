@@ -43,6 +43,21 @@ def test_data_sets_of_your_own_are_registered_once(tmp_path):
             MetadataCatalog.remove(name)
 
 
+def test_a_recipe_takes_a_published_method_by_a_short_file(tmp_path):
+    text = (README.parent / "projects" / "CanKD" / "README.md").read_text().split("## Other methods\n")[1]
+    (config_file,) = re.findall(r"```python\n(.*?)```", text.split("\n## ")[0], re.DOTALL)
+    (tmp_path / "common").symlink_to(README.parent / "configs" / "common")
+    folder = tmp_path / "COCO-Detection"
+    folder.mkdir()
+    for path in (README.parent / "configs" / "COCO-Detection").glob("retinanet_*.py"):
+        (folder / path.name).symlink_to(path)
+    (folder / "fgd.py").write_text(config_file)
+    config = load_config(str(folder / "fgd.py"), ["train.device=cpu", "model.teacher.weights=null"])
+    assert config.train.inherit == "auto" and config.train.output_dir.endswith("_fgd")
+    head = build_model(config).head
+    assert head.levels == ("p3", "p4", "p5", "p6", "p7") and "loss_fgd_attention_p7" in head.loss_names
+
+
 def test_a_trained_student_runs_in_plain_detectron2(tmp_path, monkeypatch):
     lazy, yacs = code_of("A trained student, and then?")
     monkeypatch.chdir(tmp_path)

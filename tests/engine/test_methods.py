@@ -1,5 +1,6 @@
 import pytest
-from cankd.engine import METHODS, build_model, use_method
+from cankd import model_zoo
+from cankd.engine import METHODS, build_model, distill, use_method
 from cankd.modeling import CanKDHead, FGDHead, KDHead, MGDHead, PKDHead, SumOfHeads
 from detectron2.config import instantiate
 from detectron2.utils.events import EventStorage
@@ -7,6 +8,8 @@ from detectron2.utils.events import EventStorage
 from tests.tiny import batch
 
 RETINANET = "DigitScenes/retinanet_R10_from_R18.py"
+RETINANET_R50 = "retinanet_R50_from_R101.py"
+RETINANET_YACS = "COCO-Detection/retinanet_R_101_FPN_3x.yaml"
 
 
 @pytest.mark.parametrize("name", [*METHODS, "cankd+kd"])
@@ -83,6 +86,63 @@ def test_alone_and_inheriting(quick_config):
     alone = use_method(config, "alone_inherit")
     assert alone.train.inherit and alone.model.head.weight == 0
     assert use_method(quick_config(RETINANET), "pkd_inherit").train.inherit == "auto"
+
+
+FIVE = ["p3", "p4", "p5", "p6", "p7"]
+RCNN = ["p2", "p3", "p4", "p5", "p6"]
+
+
+@pytest.mark.parametrize(
+    "recipe, levels",
+    [
+        ("retinanet_R50_from_R101", {"cankd": 4, "pkd": 4, "cwd": 4, "fgd": 5, "mgd": 5, "fkd": 5, "detkds": 5}),
+        ("fcos_R50_from_R101", {"fgd": 5}),
+        ("reppoints_R50_from_X101", {"pkd": 4, "mgd": 5}),
+        ("faster_rcnn_R50_from_R101", {"cankd": 4, "pkd": 4, "cwd": 5, "fgd": 4, "mgd": 4, "fkd": 5, "detkds": 4}),
+    ],
+)
+def test_published_levels_of_detectors(recipe, levels):
+    config = model_zoo.get_config(f"COCO-Detection/{recipe}.py")
+    pyramid = RCNN if recipe.startswith("faster") else FIVE
+    heads = {method: instantiate(use_method(config, f"{method}_published").model.head) for method in levels}
+    assert {method: list(head.levels) for method, head in heads.items()} == {m: pyramid[:n] for m, n in levels.items()}
+    assert instantiate(use_method(config, "pkd").model.head).levels == ("p3", "p4", "p5")  # without it, the recipe's
+
+
+@pytest.mark.parametrize("method, inherits", [("fgd", True), ("detkds", True), ("mgd", False), ("pkd", False)])
+def test_published_methods_inherit_where_they_do(method, inherits):
+    name = f"{method}_published"
+    plain, inheriting, cascade = (
+        model_zoo.get_config(f"COCO-Detection/faster_rcnn_R50_from_{teacher}.py")
+        for teacher in ("R101", "R101_inherit", "cascade_X101")
+    )
+    assert use_method(plain, name).train.inherit == ("auto" if inherits else None)
+    assert use_method(inheriting, name).train.inherit == (inheriting.train.inherit if inherits else None)
+    assert use_method(cascade, name).train.inherit is None
+    assert use_method(cascade, f"{name}_inherit").train.inherit == "auto"
+    assert (use_method(model_zoo.get_config(f"COCO-Detection/{RETINANET_R50}"), name).train.inherit == "auto") == (
+        method != "pkd"
+    )
+
+
+def test_published_segmentors_and_yacs_students(quick_config):
+    config = quick_config("DigitScenes/pspnet_R10_from_R18.py")
+    mgd, cwd = instantiate(use_method(config, "mgd_published").model.head).heads
+    assert (mgd.levels, mgd.weight, mgd.masked_fraction) == (("res5",), 2e-5, 0.75)
+    assert (cwd.levels, cwd.weight, cwd.temperature) == (("sem_seg_head.predictor",), 3.0, 4.0)
+    own = use_method(config, "cankd_published").model.head
+    assert own == config.model.head
+
+    yacs = distill("COCO-Detection/retinanet_R_50_FPN_1x.yaml", teacher=RETINANET_YACS, weights="teacher.pth")
+    assert list(use_method(yacs, "pkd_published").model.head.levels) == FIVE[:4]
+
+
+def test_refuses_what_is_not_published(quick_config):
+    for name, recipe, known in (("at", RETINANET, "Classifier"), ("linear", RETINANET, "none")):
+        with pytest.raises(ValueError, match=f"{name} is not published for RetinaNet .but for: {known}.: leave"):
+            use_method(quick_config(recipe), f"{name}_published")
+    with pytest.raises(ValueError, match="there is no method 'canckd'"):
+        use_method(quick_config(RETINANET), "canckd_published")
 
 
 def test_refuses_what_cannot_be(quick_config):

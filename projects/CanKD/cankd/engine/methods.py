@@ -13,6 +13,7 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 from .build import is_distillation
+from .published import Published, published_setting, pyramid_levels
 from .yacs_file import parse_yacs
 
 __all__ = ["METHODS", "use_method"]
@@ -88,6 +89,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
 _ON_LOGITS = ("kd", "cwd_logits")
 _CLASSIFIER_LOGITS = ["classifier"]
 _INHERITING = "_inherit"
+_AS_PUBLISHED = "_published"
 
 
 def use_method(config: DictConfig, name: str) -> DictConfig:
@@ -97,40 +99,51 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
         config: of a distillation. Its levels are the methods'; methods on logits find theirs, and those of classifiers
             that are published with other levels have these.
         name: a key of :data:`METHODS`; several with "+" between them, as "cankd+kd", add up; "alone" distils nothing.
+            With "_published" behind it, levels and † are those of the method's publication, and not the config's.
             With "_inherit" behind it, the student starts from the teacher's neck and head (†), as ``train.inherit``
-            says; if it says nothing, "auto". The config's own method keeps the config's options.
+            says; if it says nothing, "auto". The config's own method keeps the config's other options.
 
     Raises:
-        UserError: if the config has no teacher, the method is unknown, or the architecture lacks what it needs.
+        UserError: if the config has no teacher, the method is unknown or not published for the architecture, or the
+            architecture lacks what it needs.
     """
     if not is_distillation(config):
         raise UserError("methods are compared by the config of a distillation, and this one describes a plain model")
     config = copy.deepcopy(config)
-    if not name.endswith(_INHERITING):
-        config.train.inherit = None
-    elif not config.train.inherit:
-        config.train.inherit = "auto"
-    name = name.removesuffix(_INHERITING)
+    inherits, name = name.endswith(_INHERITING), name.removesuffix(_INHERITING)
+    published, name = name.endswith(_AS_PUBLISHED), name.removesuffix(_AS_PUBLISHED)
     if name == "alone":
         config.model.head.weight = 0.0
-        return config
-    chosen = [head for part in name.split("+") for head in _heads(config, part)]
-    config.model.head = chosen[0] if len(chosen) == 1 else L(heads.SumOfHeads)(heads=chosen)
+    else:
+        chosen = [(part, _setting(config.model, part, published)) for part in name.split("+")]
+        chosen += [(setting.beside, Published()) for _, setting in chosen if setting.beside]
+        parts = [head for part, setting in chosen for head in _heads(config.model, part, setting)]
+        config.model.head = parts[0] if len(parts) == 1 else L(heads.SumOfHeads)(heads=parts)
+        inherits = inherits or any(setting.inherits for _, setting in chosen)
+    config.train.inherit = (config.train.inherit or "auto") if inherits else None
     return config
 
 
-def _heads(config, name):
-    """Returns the head of a method, and what it adds to it."""
+def _setting(model, name, published):
+    """Returns how a method is published, or that the recipe decides."""
     if name not in METHODS:
         raise UserError(
             f"there is no method {name!r}; there are alone, {', '.join(METHODS)}, and sums such as cankd+kd"
         )
+    return published_setting(name, _architecture_of(model.student), model.teacher.model) if published else Published()
+
+
+def _heads(model, name, setting):
+    """Returns the head of a method, and what it adds to it."""
     head, arguments, by_architecture = METHODS[name]
-    own = config.model.head
+    own, architecture = model.head, _architecture_of(model.student)
+    levels = setting.levels and pyramid_levels(model.student, architecture)[: setting.levels]
     if name == "cankd" and _target_of(own) is head:
-        return [copy.deepcopy(own)]
-    architecture = _architecture_of(config.model.student)
-    levels = _logit_levels(config.model.student, architecture, name) if name in _ON_LOGITS else own.get("levels")
+        own = copy.deepcopy(own)
+        own.update({"levels": levels} if levels else {})
+        return [own]
+    if not levels:
+        levels = _logit_levels(model.student, architecture, name) if name in _ON_LOGITS else own.get("levels")
     arguments = {**({"levels": list(levels)} if levels else {}), **arguments}
     for base, published in by_architecture.items():
         if issubclass(architecture, base):
@@ -155,11 +168,7 @@ def _architecture_of(model):
 def _logit_levels(student, architecture, method):
     """Returns where a student's class logits come from."""
     if issubclass(architecture, (RetinaNet, FCOS)):
-        if "yacs" in student:
-            names = parse_yacs(student.yacs).MODEL.RETINANET.IN_FEATURES
-        else:
-            names = student.head_in_features
-        return [f"head:0:{i}" for i in range(len(names))]
+        return [f"head:0:{i}" for i in range(len(pyramid_levels(student, architecture)))]
     if issubclass(architecture, SemanticSegmentor):
         return ["sem_seg_head.predictor"]
     if issubclass(architecture, Classifier) and method != "cwd_logits":  # which compares positions
