@@ -17,6 +17,8 @@ import torch
 from cankd.modeling import AFFINITIES, CanKDHead
 from cankd.utils import markdown_table
 from measuring import (
+    ABSOLUTE_HEADERS,
+    absolute_figures,
     add_arguments,
     environment,
     page_name,
@@ -82,8 +84,8 @@ def compare(affinity, size, args):
         row.append(ratio(seconds["cankd"], seconds[other]) if other in forms else "")
     for other in ("floor", "written_out"):
         row.append(f"{memory['cankd'] / memory[other]:.2f}" if other in forms else "")
-    if args.device == "cuda":  # a CPU's absolute figures say more about the machine
-        row += [f"{1000 * statistics.median(seconds['cankd']):.2f} ms", f"{memory['cankd']:,.0f} MiB"]
+    if args.device == "cuda":
+        row += absolute_figures(seconds["cankd"], memory["cankd"])
     return row, statistics.median(seconds["cankd"])
 
 
@@ -105,7 +107,7 @@ def main(args):
         rows.append(row)
         seconds[affinity].append(elapsed)
     headers = ["affinity", "positions", "time / floor", "time / written out", "memory / floor", "memory / written out"]
-    headers += ["time", "memory"] if args.device == "cuda" else []
+    headers += ABSOLUTE_HEADERS if args.device == "cuda" else []
     where = environment(args.device, args.threads)
     text = (
         f"# Distillation head against its floor and its written-out form\n\n"

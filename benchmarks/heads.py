@@ -9,7 +9,6 @@ Example:
 """
 
 import argparse
-import statistics
 
 import torch
 from cankd import model_zoo
@@ -21,6 +20,8 @@ from detectron2.config import instantiate
 from detectron2.utils.events import EventStorage
 from head import BATCH, CHANNELS, build_floor
 from measuring import (
+    ABSOLUTE_HEADERS,
+    absolute_figures,
     add_arguments,
     environment,
     page_name,
@@ -87,7 +88,7 @@ def compare_heads(args):
             row = [name, size.replace("x", "×"), ratio(seconds[name], seconds[FLOOR])]
             row.append(f"{memory[name] / memory[FLOOR]:.2f}")
             if args.device == "cuda":
-                row += [f"{1000 * statistics.median(seconds[name]):.2f} ms", f"{memory[name]:,.0f} MiB"]
+                row += absolute_figures(seconds[name], memory[name])
             rows.append(row)
     return rows
 
@@ -109,7 +110,7 @@ def main(args):
         print(peak_growth(build_step(*args.memory_of, args.device), args.device))
         return
     headers = ["method", "positions", "time / floor", "memory / floor"]
-    headers += ["time", "memory"] if args.device == "cuda" else []
+    headers += ABSOLUTE_HEADERS if args.device == "cuda" else []
     where = environment(args.device, args.threads)
     text = (
         f"# The methods' heads\n\n`benchmarks/heads.py`: forward and backward of one level at {BATCH}×{CHANNELS} "

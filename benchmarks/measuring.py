@@ -109,6 +109,14 @@ def peak_growth_apart(args: argparse.Namespace, *case: object) -> float:
     return float(subprocess.run([str(x) for x in command], check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
+ABSOLUTE_HEADERS = ["time", "memory"]
+
+
+def absolute_figures(seconds: Sequence[float], memory: float) -> list[str]:
+    """Returns a GPU's median time and its MiB as cells. (A CPU's say more about the machine.)"""
+    return [f"{1000 * statistics.median(seconds):.2f} ms", f"{memory:,.0f} MiB"]
+
+
 def environment(device: str | None = None, threads: int | None = None) -> str:
     """Describes what the figures were measured on; what is not given is what torch takes by itself."""
     on_gpu = device == "cuda" if device else torch.cuda.is_available()

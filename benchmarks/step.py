@@ -15,7 +15,9 @@ from cankd.utils import markdown_table
 from detectors import PAIRS, build_distiller, build_optimizer, random_batch
 from detectron2.utils.events import EventStorage
 from measuring import (
+    ABSOLUTE_HEADERS,
     HERE,
+    absolute_figures,
     add_arguments,
     environment,
     page_name,
@@ -72,7 +74,7 @@ def compare(pair, args):
         row += [ratio(seconds[part], seconds[base]) for base in PARTS[:2]]
         row += [f"{(here - before) / total:.0%}", f"{memory[part] / memory[PARTS[0]]:.2f}"]
         if args.device == "cuda":
-            row += [f"{1000 * here:.1f} ms", f"{memory[part]:,.0f} MiB"]
+            row += absolute_figures(seconds[part], memory[part])
         rows.append(row)
         before = here
     sums = [a + b for a, b in zip(seconds[PARTS[0]], seconds["teacher"])]
@@ -158,7 +160,7 @@ def main(args):
         rows += found
         sums.append(against_sum)
     headers = ["pair", "step", "time / student", "time / both", "share of time", "memory / student"]
-    headers += ["time", "memory"] if args.device == "cuda" else []
+    headers += ABSOLUTE_HEADERS if args.device == "cuda" else []
     growth = markdown_table(
         measure_growth(args),
         [

@@ -69,12 +69,7 @@ def search_distiller(
         population=population,
         seed=seed,
     )
-    forms = []
-    for scope, levels in scopes.items():
-        genes = functools.partial(_form, scope, levels, tuple(SEARCH_SPACES[scope]))
-        forms += search(genes, list(SEARCH_SPACES[scope].values()))
-    weights = [tuple(dict.fromkeys((form["weight"], *SEARCH_WEIGHTS[form["scope"]]))) for form in forms]
-    best = search(functools.partial(_weigh, forms), weights, initial=[tuple(form["weight"] for form in forms)])
+    best = _search_forms_then_weights(search, scopes)
     path = os.path.join(output_dir, "best.yaml")
     if comm.is_main_process():
         LazyConfig.save(candidates.config(best, os.path.join(output_dir, "best")), path)
@@ -101,6 +96,16 @@ def _count_candidates(num_scopes, iterations, budget):
             f"each of {num_scopes} scopes and for the weights: name a scope, raise the budget or lower the iterations"
         )
     return num_candidates
+
+
+def _search_forms_then_weights(search, scopes):
+    """Returns the heads that do best together: the best form of each scope by itself, then their weights."""
+    forms = []
+    for scope, levels in scopes.items():
+        genes = functools.partial(_form, scope, levels, tuple(SEARCH_SPACES[scope]))
+        forms += search(genes, list(SEARCH_SPACES[scope].values()))
+    weights = [tuple(dict.fromkeys((form["weight"], *SEARCH_WEIGHTS[form["scope"]]))) for form in forms]
+    return search(functools.partial(_weigh, forms), weights, initial=[tuple(form["weight"] for form in forms)])
 
 
 def _form(scope, levels, names, genome):

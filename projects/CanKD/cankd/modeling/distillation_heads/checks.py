@@ -1,9 +1,11 @@
 """What several methods refuse."""
 
+from collections.abc import Mapping
+
 from cankd.utils import TooSmallError, UserError
 from torch import Tensor
 
-__all__ = ["check_positions", "check_temperature"]
+__all__ = ["check_positions", "check_temperature", "check_term_weights"]
 
 
 def check_temperature(temperature: float) -> None:
@@ -14,6 +16,24 @@ def check_temperature(temperature: float) -> None:
     """
     if not temperature > 0:
         raise UserError(f"the temperature is {temperature}; it has to be more than 0 (model.head.temperature)")
+
+
+def check_term_weights(method: str, temperature: float, weights: Mapping[str, float]) -> None:
+    """Refuses a temperature that is not positive, and a term's weight that is negative.
+
+    Args:
+        method: its name for the message.
+        temperature: of its attention.
+        weights: by the names of the terms.
+
+    Raises:
+        UserError: if one is.
+    """
+    if not (temperature > 0 and all(weight >= 0 for weight in weights.values())):
+        raise UserError(
+            f"{method}'s temperature is {temperature}, which has to be above 0, and its weights are {dict(weights)}, "
+            "which have to be 0 or more"
+        )
 
 
 def check_positions(method: str, level: str, student: Tensor, teacher: Tensor) -> None:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from .attention_maps import channel_attention, spatial_attention
 from .box_masks import box_masks
+from .checks import check_term_weights
 from .distillation_head import DistillationHead, StepContext
 from .global_context import GlobalContext
 from .level_dict import LevelDict
@@ -72,11 +73,7 @@ class FGDHead(DistillationHead):
         super().__init__(**kwargs)
         weights = (weight_foreground, weight_background, weight_attention, weight_relation)
         self.term_weights = dict(zip(self.terms, weights))
-        if not (temperature > 0 and all(weight >= 0 for weight in weights)):
-            raise UserError(
-                f"FGD's temperature is {temperature}, which has to be above 0, and its weights are "
-                f"{self.term_weights}, which have to be 0 or more"
-            )
+        check_term_weights("FGD", temperature, self.term_weights)
         self.temperature = temperature
         self.boxes_by_stride = boxes_by_stride
         self.student_context = LevelDict()

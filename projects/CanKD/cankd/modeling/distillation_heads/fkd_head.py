@@ -6,6 +6,7 @@ from cankd.utils import TooSmallError, UserError
 from torch import Tensor, nn
 
 from .attention_maps import channel_attention, spatial_attention
+from .checks import check_term_weights
 from .distillation_head import DistillationHead, StepContext
 from .level_dict import LevelDict
 from .non_local import CrossNonLocal
@@ -72,11 +73,7 @@ class FKDHead(DistillationHead):
         super().__init__(**kwargs)
         weights = (weight_feature, weight_channel, weight_spatial, weight_relation)
         self.term_weights = dict(zip(self.terms, weights))
-        if not (temperature > 0 and all(weight >= 0 for weight in weights)):
-            raise UserError(
-                f"FKD's temperature is {temperature}, which has to be above 0, and its weights are "
-                f"{self.term_weights}, which have to be 0 or more"
-            )
+        check_term_weights("FKD", temperature, self.term_weights)
         self.temperature = temperature
         self.channel_mask = channel_mask
         self._inter_channels = _as_list(inter_channels)
