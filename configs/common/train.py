@@ -42,3 +42,8 @@ train.accumulate = 1
 
 # Weights & Biases, beside TensorBoard, if there is a project. What else is here is an argument of wandb.init.
 train.wandb = dict(project=None, name=None, entity=None)
+
+# Annotations and images are checked before training. skip_broken goes on without those that cannot be used, and
+# says how many. read_all_images reads each image whole, which finds those that are cut off, and not its head alone.
+train.skip_broken = False
+train.read_all_images = False

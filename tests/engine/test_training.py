@@ -1,3 +1,4 @@
+import copy
 import json
 import pathlib
 
@@ -7,7 +8,9 @@ import pytest
 import torch
 from cankd.checkpoint import read_weights
 from cankd.engine import DistillationTrainer, build_model, describe_config, evaluate, student_of, train
+from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data import DatasetCatalog
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.modeling import RetinaNet
 from detectron2.structures import Boxes, Instances
@@ -319,3 +322,37 @@ def test_nan_names_iteration_level_and_images(quick_config):
         v.isfinite().all() for v in torch.load(folder / "model_0000001.pth", weights_only=True)["model"].values()
     )
     assert not list(folder.glob("*0002*")) and not list(folder.glob("*unfinished"))
+
+
+def one_broken_box(name):
+    records = copy.deepcopy(DatasetCatalog.get(name))[:4]
+    records[1]["annotations"][0]["bbox"] = [float("nan"), 0, 5, 5]
+    return records
+
+
+def test_broken_annotations_end_in_one_line_or_are_left_out(quick_config):
+    config = quick_config("DigitScenes/retinanet_R10.py", max_iter=1)
+    config.dataloader.train.dataset = L(one_broken_box)(name=config.dataloader.train.dataset.names)
+    with pytest.raises(ValueError, match=r"boxes with NaN or infinity: 1, the first is .nan, 0, 5, 5. in .*000001.png"):
+        train(config)
+    config.train.skip_broken = True
+    assert "bbox" in train(config)
+
+
+def cut_images(name, folder):
+    records = copy.deepcopy(DatasetCatalog.get(name))[:2]
+    for i, record in enumerate(records):
+        path = folder / f"cut_{i}.jpg"
+        path.write_bytes(pathlib.Path(record["file_name"]).read_bytes()[:-300])
+        record["file_name"] = str(path)
+    return records
+
+
+def test_an_image_that_breaks_in_training_is_named(quick_config, tmp_path):
+    config = quick_config("DigitScenes/retinanet_R10.py", max_iter=1)
+    config.dataloader.train.dataset = L(cut_images)(name=config.dataloader.train.dataset.names, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"cut_\d.jpg cannot be used: OSError: .*truncated"):
+        train(config)
+    with pytest.raises(ValueError, match="images that cannot be used, of 2; the first: .*cut_0.jpg .*may be cut off"):
+        config.train.read_all_images = True
+        train(config)

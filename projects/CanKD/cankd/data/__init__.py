@@ -1,8 +1,7 @@
 import os
 
-from .annotation_checks import check_annotations
 from .center_crop import CenterCrop
-from .checks import check_classes, check_crops, check_shapes
+from .checks import check_classes, check_crops, check_records, check_shapes
 from .classification_mapper import ClassificationMapper
 from .corruptions import (
     CORRUPTION_GROUPS,
@@ -18,7 +17,6 @@ from .corruptions import (
 from .digit_patches import DigitPatches, register_digit_patches
 from .digit_scenes import DigitScenes, register_digit_scenes
 from .file_naming_mapper import FileNamingMapper
-from .image_checks import check_images
 from .image_folders import imagenet_classes, load_image_folder, register_image_folders
 from .images import IMAGE_SUFFIXES, check_image, list_images, naming_broken_image
 from .random_resized_crop import RandomResizedCrop

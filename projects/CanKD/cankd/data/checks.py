@@ -17,7 +17,38 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from tqdm import tqdm
 
-__all__ = ["check_classes", "check_crops", "check_masks", "check_shapes"]
+from .annotation_checks import check_annotations
+from .image_checks import check_images
+from .records import describe_dataset
+
+__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes"]
+
+
+def check_records(
+    records: Sequence, loader: DictConfig, *, skip_broken: bool = False, whole_images: bool = False
+) -> Sequence:
+    """Makes sure that annotations and images can be used, as far as Detectron2's own mapper reads them.
+
+    Args:
+        records: in Detectron2's format. Those of classification are not looked at: there are millions, and the mapper
+            names what is broken.
+        loader: ``dataloader.train`` of a config.
+        skip_broken: see :func:`check_annotations` and :func:`check_images`.
+        whole_images: likewise.
+
+    Returns:
+        The records, without what is left out.
+
+    Raises:
+        UserError: see there.
+    """
+    if not isinstance(records, list) or "mapper" not in loader or any("label" in record for record in records[:1]):
+        return records
+    source = describe_dataset(loader.dataset)
+    mapper = instantiate(loader.mapper)
+    if type(mapper) is DatasetMapper:
+        records = check_annotations(records, source, masks=mapper.use_instance_mask, skip_broken=skip_broken)
+    return check_images(records, source, whole=whole_images, skip_broken=skip_broken)
 
 
 def check_classes(records: Sequence, student: nn.Module) -> None:

@@ -104,19 +104,17 @@ def _describe(record, whole):
         if not stat.S_ISREG(os.stat(local).st_mode):  # opening a pipe would wait for ever
             return f"{path} is no regular file"
         check_image(path, whole=whole)
-        sizes = _sizes(local)
+        return _describe_size(local, record.get("width"), record.get("height"))
     except UserError as error:
         return str(error)
     except OSError as error:
-        return f"{path}: {error.strerror}"
-    wanted = record.get("width"), record.get("height")
-    if None not in wanted and wanted not in sizes:
-        width, height = sizes[0]
-        return f"{path} has {width}×{height} pixels, and its annotation says {wanted[0]}×{wanted[1]}"
+        return f"{path}: {error.strerror or error}"
 
 
-def _sizes(path):
-    """Returns the width and height that an image may be said to have: a camera's note may turn it."""
+def _describe_size(path, width, height):
     with Image.open(path) as image:
-        turned = image.getexif().get(_EXIF_ORIENTATION) in _LYING
-        return (image.size[::-1], image.size) if turned else (image.size,)
+        if None in (width, height) or image.size == (width, height):
+            return None
+        turned = image.size == (height, width) and image.getexif().get(_EXIF_ORIENTATION) in _LYING  # by a camera
+        if not turned:
+            return f"{path} has {image.width}×{image.height} pixels, and its annotation says {width}×{height}"

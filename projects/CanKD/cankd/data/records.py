@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.catalog import Metadata
 from omegaconf import DictConfig
 
-__all__ = ["load_records", "metadata_of"]
+__all__ = ["describe_dataset", "load_records", "metadata_of"]
 
 
 def load_records(dataset: DictConfig) -> Sequence:
@@ -25,8 +25,7 @@ def load_records(dataset: DictConfig) -> Sequence:
         UserError: if the data set is not registered, its annotations are absent or unreadable, images are missing, or
             the function that gives its records fails in any way.
     """
-    names = dataset.get("names", ())
-    names = [names] if isinstance(names, str) else list(names)
+    names = _names(dataset)
     for name in names:
         if name not in DatasetCatalog:
             raise UserError(
@@ -34,17 +33,31 @@ def load_records(dataset: DictConfig) -> Sequence:
                 "detectron2.data.datasets.register_coco_instances(name, {}, json_file, image_root). Registered are: "
                 f"{', '.join(sorted(DatasetCatalog))}"
             )
-    files = [MetadataCatalog.get(name).get("json_file") for name in names]
-    described = ", ".join(filter(None, files)) or ", ".join(names) or "the data set"
+    described = describe_dataset(dataset)
     try:
         records = instantiate(dataset)
     except UserError:
         raise
     except Exception as error:  # the function that gives the records is the user's: anything can go wrong in it
-        raise UserError(_describe(error, names, described, is_coco=any(files))) from error
+        raise UserError(_describe(error, names, described, is_coco=bool(_json_files(names)))) from error
     if isinstance(records, list):
         _check_images(records, described)
     return records
+
+
+def describe_dataset(dataset: DictConfig) -> str:
+    """Returns what to call a data set, given as a lazy call: its annotation files, or its names."""
+    names = _names(dataset)
+    return ", ".join(_json_files(names)) or ", ".join(names) or "the data set"
+
+
+def _names(dataset):
+    names = dataset.get("names", ())
+    return [names] if isinstance(names, str) else list(names)
+
+
+def _json_files(names):
+    return [file for name in names if (file := MetadataCatalog.get(name).get("json_file"))]
 
 
 def _describe(error, names, described, *, is_coco):

@@ -5,10 +5,11 @@ import os
 
 import torch
 from cankd.checkpoint import DistillationCheckpointer
-from cankd.data import check_classes, check_crops, check_shapes, load_records
+from cankd.data import FileNamingMapper, check_classes, check_crops, check_records, check_shapes, load_records
 from cankd.modeling import Distiller
 from cankd.solver import ExponentialMovingAverage
 from cankd.utils import UserError, write_json
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -101,7 +102,7 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     logger.info("Model:\n%s", student)
 
     optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
-    loader = _build_loader(config.dataloader.train, student)
+    loader = _build_loader(config.dataloader.train, student, options)
     if (unlabelled := build_unlabelled_loader(config, model)) is not None:
         loader = mix_batches(loader, unlabelled)
     trainer = DistillationTrainer(
@@ -154,14 +155,17 @@ def choose_precision(options: DictConfig) -> torch.dtype | None:
     return precisions[options.amp.precision]
 
 
-def _build_loader(loader, student=None):
+def _build_loader(loader, student=None, options=None):
     if "dataset" not in loader:
         return instantiate(loader)
     records = load_records(loader.dataset)
     if student is not None:
+        records = check_records(records, loader, skip_broken=options.skip_broken, whole_images=options.read_all_images)
         check_classes(records, student)
         check_crops(records, loader)
         check_shapes(records, loader, student)
+    if "mapper" in loader:
+        loader = {**loader, "mapper": L(FileNamingMapper)(mapper=loader.mapper)}
     return instantiate({**loader, "dataset": records})
 
 
