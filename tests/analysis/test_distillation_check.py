@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 
@@ -35,6 +36,15 @@ def test_a_sound_distillation_is_ready(quick_config):
     assert student["parameters"] == 655182 and teacher["flops"] > 2 * student["flops"] > 0
     assert found["cost"]["teacher, distilled levels"]["flops"] < teacher["flops"]
     assert found["learning_rate"] == {"lr": 0.002, "total_batch_size": 2, "max_iter": 4}
+    start = found["student"]["bbox"]["AP"]
+    assert found["student"]["images"] == 4 and not start > found["teacher"]["bbox"]["AP"]
+    assert re.search(r"\| teacher +\| .*\n\| student's start +\|", text)
+    assert 0.01 < found["parameters"]["ratio"] < 100 and "At the parameters 0.1 to 100 is known to help" in text
+    step = found["step"]
+    assert step["images"] == 2 and step["hours"] == step["seconds"] * 4 / 3600 > 0
+    assert "A step of 2 images on cpu (" in text and "All 4 iterations at this pace, on this machine: " in text
+    assert "Sizes of all 24 images in training: smallest 160×160, median 160×160, largest 160×160" in text
+    assert found["notes"] == []
 
 
 def test_levels_that_small_images_have_no_place_for_are_told(quick_config):
@@ -42,7 +52,9 @@ def test_levels_that_small_images_have_no_place_for_are_told(quick_config):
     resize = L(T.ResizeShortestEdge)(short_edge_length=[64, 96], max_size=1333, sample_style="choice")
     config.dataloader.train.mapper.augmentations = [resize]
     found, text = check(config, num_images=0)  # P5 of 64×64 is 2×2, which pooling by 2 leaves with one position
-    assert found["left out"] == ["p5"] and text.endswith("Ready.")
+    assert found["left out"] == ["p5"] and found["too small"] == {"p5": 24} and text.endswith("Ready.")
+    assert found["sizes"]["smallest"] == (64, 64) and found["sizes"]["largest"] == (96, 96)
+    assert "So small are 24 of 24 for p5" in text
     assert re.search(r"Images as small as .*, 64×64 in training, .* distilled without p5, and counted", text)
     config.model.head.pool_size = 1
     assert check(config, num_images=0)[0]["left out"] == []
@@ -56,6 +68,27 @@ def test_a_wrong_teacher_shows(quick_config, tmp_path):
     assert "the teacher's bbox AP on 4 images is " in found["problems"][0] and "Not ready: 1 to mend." in text
     assert "gradients" in found
     assert check(config, num_images=0)[0]["problems"] == []
+
+
+def test_a_student_that_is_better_than_its_teacher_is_noted(quick_config):
+    config = quick_config(CANKD)
+    config.model.student = copy.deepcopy(config.model.teacher.model)
+    config.train.init_checkpoint = config.model.teacher.weights
+    config.model.teacher.model.pixel_std = [2.0, 2.0, 2.0]  # not what it was trained with
+    found, text = check(config, num_images=6)
+    assert found["student"]["bbox"]["AP"] > found["teacher"]["bbox"]["AP"] > 1
+    assert re.search("Note: the student's bbox AP is .* before training, and the teacher's .* take a better one", text)
+    assert text.endswith("Ready.")
+
+
+def test_a_weight_out_of_proportion_gets_another_suggested(quick_config):
+    config = quick_config(CANKD)
+    config.model.head.weight = 1e5
+    found, text = check(config, num_images=0)
+    (note,) = found["notes"]
+    suggested = float(re.search(r"Try model.head.weight=(\S+) instead of 100000, as a starting point", note)[1])
+    assert suggested == pytest.approx(1e5 * 100 / found["parameters"]["ratio"], rel=0.05)
+    assert f"Note: {note}" in text and "0.1 to 100 is known to help. Try" in note and text.endswith("Ready.")
 
 
 def test_all_problems_are_told_at_once(quick_config, tmp_path):

@@ -1,47 +1,70 @@
-from collections.abc import Mapping, Sequence
+"""Which levels a distillation leaves out because images are too small."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import torch
 from cankd.modeling import Distiller, StepContext
-from detectron2.config import instantiate
-from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.structures import Boxes, Instances
-from omegaconf import DictConfig
 
-__all__ = ["find_smallest_image", "find_skipped_levels"]
+from .findings import Findings
+from .image_sizes import ImageSizes
+
+__all__ = ["count_small_images", "describe_small_images"]
+
+ENOUGH_IMAGES = 4  # no method needs more in a batch
 
 
-def find_smallest_image(records: Sequence[Mapping], mapper: DictConfig) -> tuple[tuple[int, int], str] | None:
-    """Finds the image of a data set that is smallest in training.
-
-    Args:
-        records: in Detectron2's format; those that do not say their size are left out.
-        mapper: lazy call of a mapper, of whose augmentations ``ResizeShortestEdge`` counts, at its smallest.
-
-    Returns:
-        Height and width after resizing, and the file; None if no record says its size.
-    """
-    augmentations = getattr(getattr(instantiate(mapper), "augmentations", None), "augs", ())
-    resizes = [augmentation for augmentation in augmentations if isinstance(augmentation, ResizeShortestEdge)]
-    sizes = []
-    for record in records:
-        if not {"height", "width"} <= record.keys():
-            continue
-        size = record["height"], record["width"]
-        for resize in resizes:
-            size = resize.get_output_shape(*size, min(resize.short_edge_length), resize.max_size)
-        sizes.append((size, record["file_name"]))
-    return min(sizes, key=lambda entry: (min(entry[0]), max(entry[0])), default=None)
+def describe_small_images(
+    model: Distiller, sizes: ImageSizes | None, batch_size: int, findings: Findings
+) -> dict[str, int]:
+    """Notes how many images are too small for a level; see :func:`count_small_images`."""
+    if sizes is None or not model.head.is_active:
+        return {}
+    counts = count_small_images(model, sizes.at_least, batch_size)
+    if counts:
+        listed = ", ".join(f"{count} of {len(sizes.at_least)} for {level}" for level, count in counts.items())
+        size = "×".join(map(str, sizes.smallest))
+        findings.notes.append(
+            f"Images as small as {sizes.smallest_file}, {size} in training, leave too few positions: batches of "
+            f"them alone are distilled without {', '.join(counts)}, and counted in the log. So small are {listed}. "
+            "Larger images, or other levels (model.head.levels), avoid that"
+        )
+    return counts
 
 
 @torch.no_grad()
-def find_skipped_levels(distiller: Distiller, size: tuple[int, int], images: int) -> list[str]:
-    """Finds the levels that a distillation leaves out where all images of a batch are of one size.
+def count_small_images(distiller: Distiller, sizes: Sequence[tuple[int, int]], batch_size: int) -> dict[str, int]:
+    """Counts the images that are too small for a level: a batch of only such images is distilled without it.
+
+    A batch is as large as its largest image, so that a larger one beside them is enough.
 
     Args:
         distiller: is in evaluation mode afterwards.
-        size: height and width of the images.
-        images: of the batch.
+        sizes: height and width of each image.
+        batch_size: of one process.
+
+    Returns:
+        Map from each level that is left out for some to the number of images.
     """
+    stride = max([32, *(pair.student_stride or 0 for pair in distiller.pairs)])
+    groups = defaultdict(list)  # of images that the coarsest level sees alike
+    for height, width in sizes:
+        groups[-(-height // stride), -(-width // stride)].append((height, width))
+    large_enough, counts = [], Counter()
+    for group, members in sorted(groups.items(), key=lambda item: item[0][0] * item[0][1]):
+        if any(group[0] >= height and group[1] >= width for height, width in large_enough):
+            continue
+        smallest = tuple(map(min, zip(*members)))
+        if levels := _find_skipped_levels(distiller, smallest, min(batch_size, ENOUGH_IMAGES)):
+            counts.update(dict.fromkeys(levels, len(members)))
+        else:
+            large_enough.append(group)
+    return dict(sorted(counts.items()))
+
+
+def _find_skipped_levels(distiller, size, images):
+    """Returns the levels that are left out of a batch whose images are all of one size."""
     height, width = size
     instances = Instances(size, gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.long))
     record = {"image": torch.zeros(3, height, width, dtype=torch.uint8), "height": height, "width": width}
@@ -49,4 +72,4 @@ def find_skipped_levels(distiller: Distiller, size: tuple[int, int], images: int
     strides = {pair.student: pair.teacher_stride for pair in distiller.pairs}
     features = distiller.eval().compute_features(batch)
     distiller.head(*features, StepContext(batch, strides), skipped=skipped)
-    return sorted(skipped)
+    return skipped

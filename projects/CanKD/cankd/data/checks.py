@@ -25,7 +25,7 @@ __all__ = ["check_classes", "check_crops", "check_masks", "check_records", "chec
 
 
 def check_records(
-    records: Sequence, loader: DictConfig, *, skip_broken: bool = False, whole_images: bool = False
+    records: Sequence, loader: DictConfig, *, skip_broken: bool = False, read_all_images: bool = False
 ) -> Sequence:
     """Makes sure that annotations and images can be used, as far as Detectron2's own mapper reads them.
 
@@ -33,8 +33,8 @@ def check_records(
         records: in Detectron2's format. Those of classification are not looked at: there are millions, and the mapper
             names what is broken.
         loader: ``dataloader.train`` of a config.
-        skip_broken: see :func:`check_annotations` and :func:`check_images`.
-        whole_images: likewise.
+        skip_broken: whether to go on without what is broken.
+        read_all_images: whether images are read whole, and not their heads alone.
 
     Returns:
         The records, without what is left out.
@@ -48,7 +48,7 @@ def check_records(
     mapper = instantiate(loader.mapper)
     if type(mapper) is DatasetMapper:
         records = check_annotations(records, source, masks=mapper.use_instance_mask, skip_broken=skip_broken)
-    return check_images(records, source, whole=whole_images, skip_broken=skip_broken)
+    return check_images(records, source, whole=read_all_images, skip_broken=skip_broken)
 
 
 def check_classes(records: Sequence, student: nn.Module) -> None:

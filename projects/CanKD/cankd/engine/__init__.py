@@ -5,7 +5,7 @@ from .config_text import describe_config
 from .distillation_config import distill
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
-from .measurements import measure_step
+from .measurements import StepMeasurements, measure_step, time_step
 from .methods import METHODS, use_method
 from .preflight import check_batch_size, check_device, check_output_dir, check_parts, prepare_run
 from .trainer import DistillationTrainer

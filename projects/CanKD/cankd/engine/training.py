@@ -160,7 +160,9 @@ def _build_loader(loader, student=None, options=None):
         return instantiate(loader)
     records = load_records(loader.dataset)
     if student is not None:
-        records = check_records(records, loader, skip_broken=options.skip_broken, whole_images=options.read_all_images)
+        records = check_records(
+            records, loader, skip_broken=options.skip_broken, read_all_images=options.read_all_images
+        )
         check_classes(records, student)
         check_crops(records, loader)
         check_shapes(records, loader, student)

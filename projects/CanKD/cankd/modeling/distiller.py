@@ -10,6 +10,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from torch import Tensor, nn
 
 from .distillation_heads import DistillationHead, StepContext
+from .distillation_heads.distillation_head import naming
 from .feature_source import FeatureSource, backbone_shapes, has_module
 from .levels import choose_levels, describe_pairs, match_levels, pair_features
 from .teacher import Teacher
@@ -67,8 +68,9 @@ class Distiller(nn.Module):
         self.correlation_period = correlation_period
         self.distillation_scale = 1.0
         self.skipped_batches: Counter[str] = Counter()  # by level
-        self.pairs = self._match(dict(levels or {}))
-        head.connect(self.pairs)
+        with naming(head):
+            self.pairs = self._match(dict(levels or {}))
+            head.connect(self.pairs)
         logger.info("Levels that are distilled:\n%s", describe_pairs(self.pairs))
 
     def _match(self, mapping):

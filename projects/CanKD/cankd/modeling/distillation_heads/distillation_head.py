@@ -1,5 +1,6 @@
 """What all distillation methods share."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
@@ -206,7 +207,8 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         with full_precision(student_features):
             for level, student, teacher in self._adapt(student_features, teacher_features):
                 try:
-                    found = self.compare(level, student, teacher, context)
+                    with naming(self):
+                        found = self.compare(level, student, teacher, context)
                 except TooSmallError:
                     if skipped is None:
                         raise
@@ -295,6 +297,17 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
                     generator.manual_seed(generator.initial_seed() + int(generator.get_state().sum()) + comm.get_rank())
             self._generators[device.type] = generator
         return self._generators[device.type]
+
+
+@contextlib.contextmanager
+def naming(head: DistillationHead) -> Iterator[None]:
+    """Gives a context in which a :class:`UserError` names the method that it is about."""
+    try:
+        yield
+    except TooSmallError:
+        raise
+    except UserError as error:
+        raise UserError(f"{type(head).__name__}: {error}") from error
 
 
 def full_precision(features: Features) -> torch.autocast:

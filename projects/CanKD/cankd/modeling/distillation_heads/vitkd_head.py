@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from cankd.modeling.levels import LevelPair
-from cankd.utils import UserError
+from cankd.utils import TooSmallError, UserError
 from torch import Tensor, nn
 
 from .distillation_head import DistillationHead, StepContext
@@ -61,6 +61,20 @@ class ViTKDHead(DistillationHead):
         self.weight_deep = weight_deep
         self.masked_fraction = masked_fraction
 
+    def connect(self, pairs: Sequence[LevelPair]) -> None:
+        """See :meth:`DistillationHead.connect`.
+
+        Raises:
+            UserError: if the levels are no blocks of a ViT, which have one stride.
+        """
+        strides = {pair.student: pair.student_stride for pair in pairs if pair.student in self.levels}
+        if len(set(strides.values())) > 1:
+            raise UserError(
+                f"ViTKD compares the blocks of a ViT, which share one grid of tokens, and the strides of its levels are "
+                f"{strides}: name blocks, as backbone.blocks.0, in model.head.levels, or take a method for pyramids"
+            )
+        super().connect(pairs)
+
     def build_level(self, pair: LevelPair) -> None:
         """See :meth:`DistillationHead.build_level`. The deep level alone trains more than its adapter."""
         if pair.student == self.levels[-1]:
@@ -84,7 +98,7 @@ class ViTKDHead(DistillationHead):
         height, width = x.shape[2:]
         kept = int(height * width * (1 - self.masked_fraction))
         if not kept:
-            raise UserError(
+            raise TooSmallError(
                 f"level {level!r} is {height}×{width}, and masked_fraction={self.masked_fraction} leaves no token: "
                 "train on larger images, or set a smaller masked_fraction"
             )

@@ -1,0 +1,85 @@
+"""What teacher and student score on a few images before anything is trained."""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from cankd.engine import teacher_model
+from cankd.evaluation import SemSegEvaluator
+from cankd.modeling import Distiller
+from cankd.utils import UserError, markdown_table, spread
+from detectron2.config import instantiate
+from detectron2.evaluation import CityscapesSemSegEvaluator, COCOEvaluator
+from detectron2.evaluation.evaluator import inference_context
+from omegaconf import DictConfig
+from tqdm import tqdm
+
+from .findings import Findings
+
+__all__ = ["compare_first_scores"]
+
+LOWEST_SCORES = {"AP": 1.0, "mIoU": 5.0, "top1": 5.0}  # of a teacher that has learnt something, in per cent
+
+
+def compare_first_scores(
+    model: Distiller, data: DictConfig, records: Sequence[Mapping], num_images: int, findings: Findings
+) -> dict[str, dict]:
+    """Evaluates the teacher, and the student with its initial weights, on a few images spread over the test set.
+
+    Args:
+        model: the student has its initial weights.
+        data: ``dataloader`` of the config.
+        records: of the test set.
+        num_images: how many to take.
+        findings: takes what is found; a student that is better than its teacher already is a note.
+
+    Returns:
+        "teacher" and "student": "images", their number, and the metrics of each task.
+
+    Raises:
+        UserError: if predictions do not fit the data, or the teacher scores next to nothing.
+    """
+    chosen = [records[i] for i in range(0, len(records), max(1, len(records) // num_images))][:num_images]
+    advice = (
+        f"check its weights, pixel_mean, pixel_std and input_format ({model.teacher.input_format}). If it was trained "
+        "for other classes than this data has, leave this check out (--images 0)"
+    )
+    teacher = _evaluate(teacher_model(model.teacher, data.test), data, chosen, "teacher", advice)
+    student = _evaluate(model.student, data, chosen, "student", "check num_classes in its config")
+    for task, metrics in teacher.items():
+        start = {name: student.get(task, {}).get(name, math.nan) for name in metrics}
+        rows = [["teacher", *map(_percent, metrics.values())], ["student's start", *map(_percent, start.values())]]
+        findings.show(f"\nOn {len(chosen)} test images, {task}\n{markdown_table(rows, ['model', *metrics])}")
+        for name in LOWEST_SCORES.keys() & metrics.keys():
+            if not metrics[name] >= LOWEST_SCORES[name]:  # NaN if it predicts nothing
+                raise UserError(f"the teacher's {task} {name} on {len(chosen)} images is {metrics[name]:.2f}: {advice}")
+            if start[name] > metrics[name]:
+                findings.notes.append(
+                    f"the student's {task} {name} is {start[name]:.1f} before training, and the teacher's "
+                    f"{metrics[name]:.1f}: a worse teacher can hold a student back, take a better one"
+                )
+    return {role: {"images": len(chosen), **scores} for role, scores in (("teacher", teacher), ("student", student))}
+
+
+def _percent(value):
+    return spread([value])
+
+
+def _evaluate(model, data, records, role, advice):
+    """Returns a map from task to metrics, those of single classes left out."""
+    loader = instantiate({**data.test, "dataset": records})
+    evaluator = instantiate(data.evaluator)
+    if isinstance(evaluator, CityscapesSemSegEvaluator):  # knows whole splits only
+        evaluator = SemSegEvaluator(data.evaluator.dataset_name)
+    evaluator.reset()
+    with inference_context(model), torch.no_grad():
+        for inputs in tqdm(loader, desc=role, unit="batch", leave=False):
+            evaluator.process(inputs, model(inputs))
+    only = {"img_ids": [record["image_id"] for record in records]} if isinstance(evaluator, COCOEvaluator) else {}
+    try:
+        with contextlib.redirect_stdout(None):
+            results = evaluator.evaluate(**only)
+    except (UserError, AssertionError) as error:  # of our evaluator, of Detectron2's
+        raise UserError(f"the {role}'s predictions do not fit the data ({error}): {advice}") from error
+    return {task: {k: v for k, v in metrics.items() if "-" not in k} for task, metrics in results.items()}
