@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import torch
-from cankd.utils import UserError
+from cankd.utils import UserError, place_of
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import Tensor, nn
 
@@ -101,7 +101,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
                 raise UserError(f"the checkpoint {plain} cannot be fetched: {error}") from error
             if not os.path.isfile(local):
                 raise UserError(
-                    f"there is no checkpoint {plain}: check the path. A teacher that a config of its own trains has to "
+                    f"there is no checkpoint {plain}{place_of(plain)}: check the path. A teacher that a config of its own trains has to "
                     "be trained first"
                 )
         try:

@@ -64,7 +64,7 @@ def _describe(error, names, described, *, is_coco):
     """Returns what is wrong with a data set that cannot be read, with file and line."""
     kind, place = type(error).__name__, where(error)
     if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{error.filename} is absent; the data set {', '.join(names)} needs it ({kind}; {place})"
+        return f"{os.path.abspath(error.filename)} is absent; the data set {', '.join(names)} needs it ({kind}; {place})"
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
         return f"{described} is not JSON, or is cut off: {error} ({kind}; {place})"
     wanted = " It has to be in COCO format, with lists of images, annotations and categories, and annotated images"
@@ -85,7 +85,7 @@ def _check_images(records, described):
     if missing:
         raise UserError(
             f"{described} names {len(missing)} files that do not exist, for {len(records)} images; the first is "
-            f"{missing[0]}. Check the image root"
+            f"{os.path.abspath(missing[0])}. Check the image root"
         )
 
 

@@ -1,7 +1,8 @@
 import functools
+import os
 import runpy
 
-from cankd.utils import UserError, where
+from cankd.utils import UserError, place_of, where
 
 __all__ = ["register_datasets"]
 
@@ -16,6 +17,8 @@ def register_datasets(path: str) -> None:
     Raises:
         UserError: if it is absent or fails.
     """
+    if not os.path.isfile(path):
+        raise UserError(f"--datasets {path} does not exist{place_of(path)}: check the path")
     try:
         runpy.run_path(path)
     except Exception as error:  # it is the user's

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import detectron2.model_zoo
 from cankd import model_zoo
-from cankd.utils import UserError, where
+from cankd.utils import UserError, place_of, where
 from detectron2.config import CfgNode, LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -32,7 +32,7 @@ def find_config_file(path: str) -> str:
     except RuntimeError:
         found = ""
     if not os.path.isfile(found):
-        raise UserError(f"there is no config file {path or '(none given)'}: give one by --config-file")
+        raise UserError(f"there is no config file {path or '(none given)'}: give one by --config-file{place_of(path)}")
     return found
 
 

@@ -9,7 +9,12 @@ from typing import IO, Any
 from cankd.utils import UserError
 from detectron2.utils.file_io import PathManager
 
-__all__ = ["make_output_dir", "replace_file", "write_json"]
+__all__ = ["make_output_dir", "place_of", "replace_file", "write_json"]
+
+
+def place_of(path: str) -> str:
+    """Returns where a relative path leads, for behind the path in a message; nothing for others and for URLs."""
+    return "" if not path or os.path.isabs(path) or "://" in path else f" (looked for as {os.path.abspath(path)})"
 
 
 def make_output_dir(path: str, *, called: str = "the directory ") -> None:

@@ -3,7 +3,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 
-from cankd.utils import UserError
+from cankd.utils import UserError, place_of
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from detectron2.utils.file_io import PathManager
@@ -98,7 +98,7 @@ def _build(name, pretrained, checkpoint, arguments):
     try:
         path = PathManager.get_local_path(checkpoint) if checkpoint else ""
         if checkpoint and not os.path.isfile(path):
-            raise UserError(f"there is no checkpoint {checkpoint} for {name}: check the path")
+            raise UserError(f"there is no checkpoint {checkpoint} for {name}{place_of(checkpoint)}: check the path")
         return timm.create_model(name, pretrained=pretrained and not checkpoint, checkpoint_path=path, **arguments)
     except UserError:
         raise

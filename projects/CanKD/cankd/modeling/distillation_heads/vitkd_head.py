@@ -70,7 +70,7 @@ class ViTKDHead(DistillationHead):
         strides = {pair.student: pair.student_stride for pair in pairs if pair.student in self.levels}
         if len(set(strides.values())) > 1:
             raise UserError(
-                f"ViTKD compares the blocks of a ViT, which share one grid of tokens, and the strides of its levels are "
+                "ViTKD compares the blocks of a ViT, which share one grid of tokens, and the strides of its levels are "
                 f"{strides}: name blocks, as backbone.blocks.0, in model.head.levels, or take a method for pyramids"
             )
         super().connect(pairs)
