@@ -2,12 +2,14 @@
 
 import pathlib
 import re
+import shlex
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from cankd.engine import build_model, load_config
+from cankd.analysis import check_distillation
+from cankd.engine import build_model, load_config, read_config
 from cankd.engine.yacs_file import save_yacs
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -16,8 +18,20 @@ from torch import nn
 
 from tests.tiny import batch, save_weights
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
-PROJECT_README = README.parent / "projects" / "CanKD" / "README.md"
+ROOT = pathlib.Path(__file__).parents[1]
+README = ROOT / "README.md"
+PROJECT_README = ROOT / "projects" / "CanKD" / "README.md"
+PAGES = [README, PROJECT_README, *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = sorted(
+    {
+        line.partition(" #")[0].strip()
+        for page in PAGES
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+    }
+    - {""}
+)
+TESTS = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path != pathlib.Path(__file__))
 
 
 def code_of(section):
@@ -120,3 +134,60 @@ def test_a_vision_transformer_teaches_a_detector(tmp_path):
         losses = model(batch(images=1, size=64))
     losses["loss_cankd_p4"].backward()
     assert model.student.backbone.bottom_up.res4[0].conv1.weight.grad.any()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_linked_files_and_sections_exist(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in link:
+            continue
+        path, _, section = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        if section:
+            titles = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
+            assert section in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, link
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("tools/")])
+def test_commands_are_understood_and_their_scripts_tested(command, load_tool):
+    script, *arguments = shlex.split(command)
+    assert script in TESTS or pathlib.Path(script).stem in TESTS
+    tool = load_tool(script)
+    config_files = [word for word in arguments if word.startswith("configs/")]
+    assert all((ROOT / path).is_file() for path in config_files)
+    if hasattr(tool, "parse_arguments"):
+        tool.parse_arguments(arguments)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("tools/")])
+def test_other_commands_exist(command):
+    if command.startswith("make "):
+        assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    else:
+        assert re.match(r"pip install |\. \.venv/bin/activate|tensorboard |[A-Z]+=", command), command
+
+
+def test_a_module_beside_a_config_needs_pythonpath(tmp_path, monkeypatch):
+    (tmp_path / "pet_classes.py").write_text("number = 3\n")
+    config_file = tmp_path / "pets.py"
+    config_file.write_text("import pet_classes\nmodel = train = dataloader = dict(classes=pet_classes.number)\n")
+    with pytest.raises(ValueError, match="ModuleNotFoundError: No module named 'pet_classes'"):
+        read_config(str(config_file))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert read_config(str(config_file)).model.classes == 3
+
+
+def test_output_of_the_check_is_that_of_the_page(quick_config):
+    """All titles and lines of the example are still printed, figures aside."""
+    page = (ROOT / "docs" / "no_gain.md").read_text()
+    lines = []
+    check_distillation(quick_config("DigitScenes/retinanet_R10_from_R18.py", **{}), num_images=2, report=lines.append)
+    example = re.search(r"weight=50\n```\n\n```\n(.*?)```", page, re.DOTALL)[1]
+    for line in example.splitlines():
+        if not line.startswith(("|", "Note", "Learning")) and line:
+            assert without_figures(line) in without_figures("\n".join(lines)), line
+
+
+def without_figures(text):
+    return re.sub(r"[\d.]+(e[+-]?\d+)?", "N", text)
