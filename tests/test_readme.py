@@ -183,7 +183,7 @@ def test_output_of_the_check_is_that_of_the_page(quick_config):
     page = (ROOT / "docs" / "no_gain.md").read_text()
     lines = []
     check_distillation(quick_config("DigitScenes/retinanet_R10_from_R18.py", **{}), num_images=2, report=lines.append)
-    example = re.search(r"weight=50\n```\n\n```\n(.*?)```", page, re.DOTALL)[1]
+    example = re.search(r"weight=500\n```\n\n```\n(.*?)```", page, re.DOTALL)[1]
     for line in example.splitlines():
         if not line.startswith(("|", "Note", "Learning")) and line:
             assert without_figures(line) in without_figures("\n".join(lines)), line

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Tells, before hours of training, whether a distillation will work: levels, weights, teacher, gradients, cost.
+"""Tells, before hours of training, whether a distillation will work: levels, weights, scores
+before training, sizes of all images, gradients, hours, memory, cost.
 
 Example:
     tools/check_distillation.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py
@@ -32,7 +33,12 @@ def parse_arguments(argv=None):
         "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
     )
     add_model_arguments(parser)
-    parser.add_argument("--images", type=int, default=50, help="test images on which the teacher is evaluated, or 0")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=50,
+        help="test images on which teacher and student are evaluated, or 0 (default: 50)",
+    )
     parser.add_argument("--num-gpus", type=int, default=1, help="of all machines; the step is that of one of them")
     parser.add_argument("--json", metavar="FILE", help="where to write what was found, as JSON")
     parser.add_argument("opts", nargs="*", help="options of the config, key=value")

@@ -4,7 +4,9 @@ import re
 
 import pytest
 from cankd.analysis import check_distillation
+from cankd.engine import use_method
 from cankd.modeling import DetKDSHead, DiffKDHead, FGDHead, KDHead, ViTKDHead
+from cankd.modeling.backbone import TimmBackbone
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN
@@ -49,6 +51,18 @@ def problems(config, head, **loader):
 def test_a_method_without_what_it_needs(quick_config, name, head, loader, message):
     (problem,) = problems(quick_config(name), head, **loader)
     assert re.search(message, problem, re.DOTALL)
+
+
+def test_methods_that_have_what_they_need(quick_config):
+    published = use_method(quick_config(RETINANET), "detkds").model.head  # compares the images of a batch
+    assert problems(quick_config(RETINANET), published) == []
+
+    config = quick_config(CLASSIFIER)
+    vit = L(TimmBackbone)(name="vit_tiny_patch16_224", out_features=["block2", "pooled"], dynamic_img_size=True)
+    vit.update(depth=3, embed_dim=48, num_heads=3)
+    config.model.student.update(backbone=vit, in_feature="pooled")
+    config.model.teacher.model.update(backbone=vit, in_feature="pooled")
+    assert problems(config, L(ViTKDHead)(levels=["backbone.net.blocks.0", "backbone.net.norm"])) == []
 
 
 class WithoutStrides(FPN):

@@ -15,6 +15,8 @@ from .counting import count_by_part, count_executed
 
 __all__ = ["cost_table", "count_config_costs", "count_costs"]
 
+BATCH_SIZE = 3  # of the head: a norm may need two images, a correlation over the batch three
+
 
 def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[str, int]]]:
     """Counts what a model, or each model of a distiller, has and does for one image, by part.
@@ -38,7 +40,7 @@ def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[st
     handle = model.head.register_forward_hook(lambda module, arguments, outputs: calls.append(arguments))
     try:
         with EventStorage(), torch.no_grad():
-            model.train()(2 * [image])  # a norm may need two values
+            model.train()(BATCH_SIZE * [image])
     finally:
         model.train(training)
         handle.remove()
@@ -46,9 +48,13 @@ def count_costs(model: nn.Module, image: Mapping) -> dict[str, dict[str, dict[st
         *features, context = calls[0]
         teach = functools.partial(model.teacher, [image], model.input_format)
         costs["teacher, distilled levels"] = {"total": count_executed(model.teacher.model, [image], run=teach)}
-        head = _HeadInContext(model.head, context._replace(batch=[image]))
-        costs["head"] = count_by_part(head, *({k: v[:1] for k, v in f.items()} for f in features), parts_of="head")
+        by_part = count_by_part(_HeadInContext(model.head, context), *features, parts_of="head")
+        costs["head"] = {part: _of_one_image(counts) for part, counts in by_part.items()}
     return costs
+
+
+def _of_one_image(counts):
+    return {key: count if key == "parameters" else count // BATCH_SIZE for key, count in counts.items()}
 
 
 class _HeadInContext(nn.Module):

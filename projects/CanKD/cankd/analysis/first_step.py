@@ -13,7 +13,7 @@ from torch import nn
 
 from .costs import cost_table, count_costs
 from .findings import Findings
-from .gradient_balance import GOOD_RATIOS, suggest_weight
+from .gradient_balance import KNOWN_TO_HELP, suggest_weight
 
 __all__ = ["take_first_step"]
 
@@ -87,14 +87,14 @@ def _describe_gradients(measured, model, findings):
         + markdown_table(rows, ["at", "ratio", "cosine"])
     )
     ratio, weight = measured.parameters.get("ratio", 0.0), model.head.weight
-    low, high = GOOD_RATIOS
+    low, high = KNOWN_TO_HELP
     if suggested := suggest_weight(weight, ratio):
         findings.notes.append(
             f"at the parameters the distillation's gradient is {ratio:.2g} times the task's; from {low:g} to {high:g} "
             f"is known to help. Try model.head.weight={suggested:g} instead of {weight:g}, as a starting point"
         )
     else:
-        findings.show(f"At the parameters {low:g} to {high:g} is known to help.")
+        findings.show(f"At the parameters {low:g} to {high:g} is known to help; ten times more or less may, too.")
 
 
 def _describe_step(step, memory, iterations, findings):

@@ -90,7 +90,8 @@ def _original_sizes(records):
     unknown = [record["file_name"] for record in records if not {"height", "width"} <= record.keys()]
     with ThreadPoolExecutor() as pool:
         headers = pool.map(_read_size, unknown)
-        headers = iter(tqdm(headers, "Reading sizes", len(unknown), unit="image", leave=False, disable=not unknown))
+        hidden = None if unknown else True  # None: where the output is no terminal
+        headers = iter(tqdm(headers, "Reading sizes", len(unknown), unit="image", leave=False, disable=hidden))
         return [
             (record["height"], record["width"]) if {"height", "width"} <= record.keys() else next(headers)
             for record in records

@@ -101,8 +101,8 @@ class VerifyingCheckpointer(DetectionCheckpointer):
                 raise UserError(f"the checkpoint {plain} cannot be fetched: {error}") from error
             if not os.path.isfile(local):
                 raise UserError(
-                    f"there is no checkpoint {plain}{place_of(plain)}: check the path. A teacher that a config of its own trains has to "
-                    "be trained first"
+                    f"there is no checkpoint {plain}{place_of(plain)}: check the path. A teacher that a config of its "
+                    "own trains has to be trained first"
                 )
         try:
             return super().load(path, *args, **kwargs)

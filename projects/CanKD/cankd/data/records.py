@@ -64,7 +64,8 @@ def _describe(error, names, described, *, is_coco):
     """Returns what is wrong with a data set that cannot be read, with file and line."""
     kind, place = type(error).__name__, where(error)
     if isinstance(error, FileNotFoundError) and error.filename:
-        return f"{os.path.abspath(error.filename)} is absent; the data set {', '.join(names)} needs it ({kind}; {place})"
+        path = os.path.abspath(error.filename)
+        return f"{path} is absent; the data set {', '.join(names)} needs it ({kind}; {place})"
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
         return f"{described} is not JSON, or is cut off: {error} ({kind}; {place})"
     wanted = " It has to be in COCO format, with lists of images, annotations and categories, and annotated images"

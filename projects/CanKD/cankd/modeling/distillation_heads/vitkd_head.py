@@ -103,7 +103,8 @@ class ViTKDHead(DistillationHead):
                 "train on larger images, or set a smaller masked_fraction"
             )
         smallest = self.draw_uniform(x).topk(kept, largest=False).indices  # (N, kept)
-        masked = smallest.new_ones(len(x), height * width, dtype=torch.bool).scatter_(1, smallest, False)
+        masked = smallest.new_ones(len(x), height * width, dtype=torch.bool)
+        masked.scatter_(1, smallest, 0)  # False could not be traced
         return masked.view(-1, 1, height, width)
 
     def draw_uniform(self, x: Tensor) -> Tensor:
