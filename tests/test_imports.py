@@ -31,6 +31,7 @@ ALLOWED = {
     "engine": BELOW_ENGINE,
     "analysis": {*BELOW_ENGINE, "engine"},
     "robustness": {*BELOW_ENGINE, "engine"},
+    "export": {*BELOW_ENGINE, "engine"},
     "reporting": {*BELOW_ENGINE, "engine"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "configs" not in path.parts)

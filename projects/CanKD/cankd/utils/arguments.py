@@ -1,10 +1,11 @@
 import argparse
 import os
+import re
 from typing import Any
 
 from .errors import UserError
 
-__all__ = ["PictureArgumentParser", "add_model_arguments", "model_arguments", "named_path"]
+__all__ = ["PictureArgumentParser", "add_model_arguments", "image_size", "model_arguments", "named_path"]
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, methods: bool = True) -> None:
@@ -48,6 +49,14 @@ def named_path(text: str) -> tuple[str, str]:
     """Splits NAME=PATH of a command line; the last part of a path alone is its name."""
     name, separator, path = text.partition("=")
     return (name, path) if separator else (os.path.basename(os.path.normpath(text)), text)
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Reads HEIGHTxWIDTH of a command line, in pixels."""
+    if not re.fullmatch(r"\d+x\d+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 800x1344")
+    height, width = map(int, text.split("x"))
+    return height, width
 
 
 class PictureArgumentParser(argparse.ArgumentParser):

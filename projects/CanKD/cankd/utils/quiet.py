@@ -5,5 +5,5 @@ A script imports it before all else. A library that changed the filters would si
 
 import warnings
 
-for _message in (".*torch.jit.script", "pkg_resources is deprecated", "torch.meshgrid"):
+for _message in (".*torch.jit", "pkg_resources is deprecated", "torch.meshgrid"):
     warnings.filterwarnings("ignore", _message)
