@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Writes a checkpoint's weights alone: a run's student, to deploy it or to teach others.
 
-Example:
+Examples:
     tools/export_weights.py output/DigitScenes/retinanet_R18/model_final.pth teacher.pth --float16
+    tools/export_weights.py output/DigitScenes/retinanet_R18/model_final.pth student.safetensors
 """
 
 import argparse
@@ -21,6 +22,6 @@ def main(args):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="checkpoint, for example model_final.pth of a run")
-    parser.add_argument("target", help="file to write")
+    parser.add_argument("target", help="file to write, .pth or .safetensors")
     parser.add_argument("--float16", action="store_true", help="halve the file")
     main(parser.parse_args())

@@ -1,5 +1,6 @@
 import os
 
+import safetensors.torch
 import torch
 from cankd.utils import NonFiniteError, UserError, replace_file
 from torch import nn
@@ -141,20 +142,29 @@ def export_weights(source: str, target: str, *, float16: bool = False) -> int:
 
     Args:
         source: checkpoint of a run, or any that Detectron2 reads.
-        target: ``.pth`` file to write.
+        target: file to write. Its suffix says how: ``.pth``, which Detectron2 reads, or ``.safetensors``, which many
+            other libraries read, and this project.
         float16: whether to halve the file; the weights are read back as float32.
 
     Returns:
         The size of the file, in bytes.
 
     Raises:
-        UserError: if the source cannot be read, or float16 cannot hold a weight.
+        UserError: if the target has another suffix, the source cannot be read, or float16 cannot hold a weight.
     """
+    if not target.endswith((".pth", ".safetensors")):
+        raise UserError(f"weights are written as .pth or .safetensors: name the file so, and not {target}")
     weights = read_weights(source)
     if float16:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
         if beyond := [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]:
             raise UserError(f"{source} has weights that float16 cannot hold, in {beyond[0]}: leave --float16 out")
     with replace_file(target) as f:
-        torch.save({"model": weights}, f)
+        if target.endswith(".safetensors"):
+            # It takes no views, and no two names for one tensor.
+            f.write(
+                safetensors.torch.save({k: v.clone(memory_format=torch.contiguous_format) for k, v in weights.items()})
+            )
+        else:
+            torch.save({"model": weights}, f)
     return os.path.getsize(target)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from cankd.utils import UserError, place_of
 from detectron2.checkpoint import DetectionCheckpointer
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .efficientnet import rename_efficientnet
@@ -111,7 +112,10 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename):
         try:
-            loaded = _read_pickle(filename) if filename.endswith(".pkl") else super()._load_file(filename)
+            if filename.endswith(".safetensors"):
+                loaded = {"model": load_file(filename)}
+            else:
+                loaded = _read_pickle(filename) if filename.endswith(".pkl") else super()._load_file(filename)
             if "state_dict" in loaded["model"]:  # as OpenMMLab's
                 loaded["model"] = loaded["model"]["state_dict"]
         except Exception as error:  # a file from elsewhere can be wrong in any way
@@ -191,7 +195,7 @@ def load_all_weights(model: nn.Module, path: str, role: str) -> LoadReport:
 
     Args:
         model: is changed in place.
-        path: file or URL, any that Detectron2 reads.
+        path: file or URL, any that Detectron2 reads, or ``.safetensors``.
         role: what the model is, for messages: "teacher", "student".
 
     Raises:
@@ -215,7 +219,7 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """Reads a checkpoint's weights without a model to put them into.
 
     Args:
-        path: file or URL, any that Detectron2 reads.
+        path: file or URL, any that Detectron2 reads, or ``.safetensors``.
 
     Raises:
         UserError: if the file cannot be read.
