@@ -34,6 +34,7 @@ ALLOWED = {
     "export": {*BELOW_ENGINE, "engine"},
     "reporting": {*BELOW_ENGINE, "engine"},
 }
+ALLOWED["tools"] = set(ALLOWED)
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "configs" not in path.parts)
 
 

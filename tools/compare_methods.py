@@ -62,5 +62,10 @@ def parse_arguments(argv=None):
     return args
 
 
-if __name__ == "__main__":
+def cli():
+    """The console command."""
     main(parse_arguments())
+
+
+if __name__ == "__main__":
+    cli()

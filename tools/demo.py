@@ -19,8 +19,17 @@ def main(args):
     run_demo(student, distilled, args.output, report=print)
 
 
-if __name__ == "__main__":
+def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", default="output/demo", metavar="DIR", help="where all results go")
     parser.add_argument("opts", nargs="*", help="options of both configs, for example train.max_iter=400")
-    main(parser.parse_args())
+    return parser.parse_args(argv)
+
+
+def cli():
+    """The console command."""
+    main(parse_arguments())
+
+
+if __name__ == "__main__":
+    cli()

@@ -19,9 +19,18 @@ def main(args):
     print(f"{args.target}: {size / 1e6:.1f} MB")
 
 
-if __name__ == "__main__":
+def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="checkpoint, for example model_final.pth of a run")
     parser.add_argument("target", help="file to write, .pth or .safetensors")
     parser.add_argument("--float16", action="store_true", help="halve the file")
-    main(parser.parse_args())
+    return parser.parse_args(argv)
+
+
+def cli():
+    """The console command."""
+    main(parse_arguments())
+
+
+if __name__ == "__main__":
+    cli()

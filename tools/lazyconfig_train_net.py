@@ -122,5 +122,10 @@ def run(args):
     launch(main, args.num_gpus, args=(args,), **machines)
 
 
-if __name__ == "__main__":
+def cli():
+    """The console command."""
     run(parse_arguments())
+
+
+if __name__ == "__main__":
+    cli()

@@ -83,5 +83,10 @@ def run(args):
     launch(main, args.num_gpus, args=(args,), dist_url="auto")
 
 
-if __name__ == "__main__":
+def cli():
+    """The console command."""
     run(parse_arguments())
+
+
+if __name__ == "__main__":
+    cli()

@@ -19,7 +19,7 @@ def main(args):
     draw_data(config.dataloader[args.split].dataset, args.output, images=args.images)
 
 
-if __name__ == "__main__":
+def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config whose data is drawn")
     add_model_arguments(parser)
@@ -27,4 +27,13 @@ if __name__ == "__main__":
     parser.add_argument("--images", type=int, default=8, help="how many, four a row")
     parser.add_argument("--output", default="samples.png", metavar="PNG")
     parser.add_argument("opts", nargs="*", help="options of the config, key=value")
-    main(parser.parse_args())
+    return parser.parse_args(argv)
+
+
+def cli():
+    """The console command."""
+    main(parse_arguments())
+
+
+if __name__ == "__main__":
+    cli()

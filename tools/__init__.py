@@ -1,0 +1,1 @@
+"""The scripts of ``tools/``, which an installed package has as console commands, ``cankd-train`` and so on."""
