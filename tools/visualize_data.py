@@ -25,7 +25,7 @@ def parse_arguments(argv=None):
     add_model_arguments(parser)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="which of the config's loaders")
     parser.add_argument("--images", type=int, default=8, help="how many, four a row")
-    parser.add_argument("--output", default="samples.png", metavar="PNG")
+    parser.add_argument("--output", default="output/samples.png", metavar="PNG", help="default: output/samples.png")
     parser.add_argument("opts", nargs="*", help="options of the config, key=value")
     return parser.parse_args(argv)
 

@@ -41,7 +41,9 @@ def parse_arguments(argv=None):
     parser.add_argument("--score", type=float, default=0.3, help="lowest score of a detection that is drawn")
     help = "test images on which one student finds objects that the other misses, most first"
     parser.add_argument("--only", choices=["differing"], help=help)
-    parser.add_argument("--output", default="predictions.png", metavar="PNG")
+    parser.add_argument(
+        "--output", default="output/predictions.png", metavar="PNG", help="default: output/predictions.png"
+    )
     return parser.parse_args(argv)
 
 

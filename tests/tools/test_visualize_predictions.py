@@ -57,6 +57,24 @@ def test_refuses_what_is_not_there(draw, quick_config, arguments, message):
         draw(quick_config(CANKD), *arguments)
 
 
+def test_says_that_no_student_is_drawn(draw, quick_config, tmp_path, caplog):
+    weights = save_weights(detector("retinanet"), tmp_path / "student.pth")
+    draw(quick_config(CANKD), "--images", "1", "--baseline", weights)
+    assert not caplog.messages
+    draw(quick_config(CANKD), "--images", "1")
+    assert caplog.messages == ["Only the teacher is shown: give the student's checkpoint by train.init_checkpoint=FILE"]
+
+
+@pytest.mark.parametrize("name, picture", [("predictions", "predictions.png"), ("data", "samples.png")])
+def test_pictures_go_to_output(quick_config, load_tool, tmp_path, monkeypatch, name, picture):
+    LazyConfig.save(quick_config(CANKD), str(tmp_path / "config.yaml"))
+    monkeypatch.chdir(tmp_path)
+    tool = load_tool(f"tools/visualize_{name}.py")
+    tool.main(tool.parse_arguments(["--config-file", "config.yaml", "--images", "1"]))
+    assert [path.name for path in tmp_path.glob("**/*.png")] == [picture]
+    assert (tmp_path / "output" / picture).is_file()
+
+
 def test_needs_a_model(draw, quick_config):
     with pytest.raises(SystemExit, match="there is no model to look at: give a checkpoint by train.init_checkpoint"):
         draw(quick_config("DigitScenes/retinanet_R10.py"))

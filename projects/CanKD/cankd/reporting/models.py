@@ -1,5 +1,6 @@
 """The models that a config describes, loaded to be looked at side by side, and the images to look at."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,8 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 __all__ = ["LoadedModel", "choose_records", "load_models"]
+
+logger = logging.getLogger(__name__)
 
 
 class LoadedModel:
@@ -81,6 +84,8 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
     if is_distillation(config):
         teacher = instantiate(config.model.teacher)
         models["teacher"] = LoadedModel(teacher.model, instantiate(loader.mapper), teacher.input_format)
+        if len(models) == 1:
+            logger.warning("Only the teacher is shown: give the student's checkpoint by train.init_checkpoint=FILE")
     if not models:
         raise UserError("there is no model to look at: give a checkpoint by train.init_checkpoint=FILE")
     for loaded in models.values():

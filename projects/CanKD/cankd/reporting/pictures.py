@@ -33,6 +33,7 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
     Raises:
         UserError: if the data set cannot be read.
     """
+    make_output_dir(os.path.dirname(path))
     records, metadata = load_records(dataset)[:images], metadata_of(dataset)
     pictures = []
     for record in records:
