@@ -38,6 +38,21 @@ def test_detections_are_matched_by_box_and_class(found, holds):
     assert agreement.holds == holds
 
 
+def test_rounding_may_change_the_order():
+    agreement = Agreement()
+    agreement.add(
+        detections(CAT, moved(DOG, score=0.0999)), detections(moved(CAT, score=-0.0002), moved(DOG, score=0.1))
+    )
+    assert agreement.holds
+
+
+def test_empty_boxes_do_not_count():
+    """They overlap nothing, not even themselves."""
+    agreement = Agreement()
+    agreement.add(detections(CAT, (9.0, 9.0, 9.0, 20.0, 1.0, 0.5)), detections(CAT))
+    assert agreement.holds
+
+
 def test_a_detection_at_the_threshold_may_be_absent():
     agreement = Agreement()
     for _ in range(30):
@@ -68,6 +83,11 @@ def test_segmentations_and_classes():
     assert segmentation.holds and "largest difference of sem_seg | 5.0e-04" in segmentation.table()
     segmentation.add({"sem_seg": scores}, {"sem_seg": scores.flip(2)})
     assert not segmentation.holds and "2 of 4 |" in segmentation.table()
+
+    broken = Agreement()
+    broken.add({"sem_seg": scores}, {"sem_seg": scores})
+    broken.add({"sem_seg": scores}, {"sem_seg": torch.where(scores > 2, math.nan, scores)})
+    assert not broken.holds
 
     # The first two classes have changed places, but not their scores.
     expected = {"classes": torch.tensor([2, 0, 1]), "scores": torch.tensor([0.5001, 0.4999, 0.0])}
