@@ -45,5 +45,10 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
-if __name__ == "__main__":
+def cli():
+    """The console command."""
     main(parse_arguments())
+
+
+if __name__ == "__main__":
+    cli()
