@@ -4,7 +4,7 @@ import torch
 from cankd import model_zoo
 from cankd.modeling import CanKDHead, Distiller, Teacher
 from detectron2.config import instantiate
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, PolygonMasks
 
 DETECTORS = ("retinanet", "faster_rcnn", "cascade_rcnn", "fcos", "reppoints")
 
@@ -23,13 +23,18 @@ def detector(kind, width=16):
 
 
 def batch(images=2, size=96, seed=0, device="cpu"):
-    """Returns a random batch with two objects and a semantic mask an image, as Detectron2's loaders give it."""
+    """Returns a random batch with two objects and a semantic mask an image, as Detectron2's loaders give it.
+
+    An object's mask fills its box.
+    """
     generator = torch.Generator().manual_seed(seed)
     records = []
     for i in range(images):
         instances = Instances((size, size))
         corners = torch.rand(2, 2, generator=generator) * size / 2
         instances.gt_boxes = Boxes(torch.cat([corners, corners + size / 3], 1))
+        boxes = instances.gt_boxes.tensor.numpy()
+        instances.gt_masks = PolygonMasks([[box[[0, 1, 2, 1, 2, 3, 0, 3]]] for box in boxes])
         instances.gt_classes = torch.randint(10, (2,), generator=generator)
         image = torch.randint(256, (3, size, size), generator=generator).to(torch.uint8)
         sem_seg = torch.randint(11, (size, size), generator=generator)

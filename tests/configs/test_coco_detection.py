@@ -1,3 +1,5 @@
+"""The COCO recipes: boxes, and boxes with masks."""
+
 import pathlib
 
 import pytest
@@ -20,6 +22,7 @@ INHERITED = {
     "retinanet_R50_from_X101": {"backbone.fpn_lateral5.weight", "backbone.top_block.p6.bias", "head.bbox_pred.weight"},
     "faster_rcnn_R50_from_R101": {"backbone.fpn_lateral5.weight", "roi_heads.box_predictor.bbox_pred.weight"},
     "faster_rcnn_R50_from_cascade_X101": {"backbone.fpn_lateral5.weight", "roi_heads.box_head.fc1.weight"},
+    "mask_rcnn_R50_from_R101": {"backbone.fpn_lateral5.weight", "roi_heads.mask_head.predictor.weight"},
     "fcos_R50_from_R101": {"backbone.fpn_lateral5.weight", "head.ctrness.weight", "head.scales"},
     "reppoints_R50_from_X101": {
         "backbone.top_block.p6.norm.weight",
@@ -30,13 +33,17 @@ INHERITED = {
 RECIPES = [*INHERITED, "retinanet_R50_from_fcos_X101"]
 
 
+def folder_of(name):
+    return "COCO-InstanceSegmentation" if name.startswith("mask_rcnn") else "COCO-Detection"
+
+
 def recipe(name):
-    return model_zoo.get_config(f"COCO-Detection/{name}.py")
+    return model_zoo.get_config(f"{folder_of(name)}/{name}.py")
 
 
 def test_every_recipe_is_tested():
-    folder = pathlib.Path(model_zoo.get_config_file("COCO-Detection/retinanet_R50.py")).parent
-    found = {path.stem for path in folder.glob("*_from_*.py")}
+    folders = pathlib.Path(model_zoo.get_config_file("COCO-Detection/retinanet_R50.py")).parents[1]
+    found = {path.stem for path in folders.glob("COCO-*/*_from_*.py")}
     assert found == {*RECIPES, *(f"{name}_inherit" for name in INHERITED)}
 
 
@@ -48,7 +55,7 @@ def test_recipe_trains_a_step(name):
     model = build_model(config)
     assert len(model.student.backbone.bottom_up.res4) == 6
     assert len(model.teacher.model.backbone.bottom_up.res4) == 23
-    published_levels = ["p2", "p3", "p4", "p5"] if name.startswith("faster_rcnn") else ["p3", "p4", "p5", "p6"]
+    published_levels = ["p2", "p3", "p4", "p5"] if "_rcnn_" in name else ["p3", "p4", "p5", "p6"]
     shapes = model.student.backbone.output_shape(), model.teacher.model.backbone.output_shape()
     assert all(shapes[0][level] == shapes[1][level] for level in published_levels)
     if name in INHERITED:
@@ -78,9 +85,8 @@ def test_recipe_trains_a_step(name):
 def test_inheriting_recipe_differs_in_nothing_else(name):
     plain, inheriting = (OmegaConf.to_container(recipe(f"{name}{suffix}").train) for suffix in ("", "_inherit"))
     assert plain.pop("inherit") is None and inheriting.pop("inherit")
-    assert (
-        inheriting.pop("output_dir") == f"{plain.pop('output_dir')}_inherit" == f"output/COCO-Detection/{name}_inherit"
-    )
+    expected = f"output/{folder_of(name)}/{name}_inherit"
+    assert inheriting.pop("output_dir") == f"{plain.pop('output_dir')}_inherit" == expected
     assert plain == inheriting
     assert recipe(name).model == recipe(f"{name}_inherit").model
 
