@@ -9,6 +9,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
+from tests.tiny_tasks import forget, register_cityscapes_again, register_tasks, write_cityscapes
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -39,6 +41,27 @@ def tiny_scenes(tmp_path_factory):
     yield names
     for name in names:
         DatasetCatalog.remove(name)
+
+
+@pytest.fixture(scope="session")
+def tiny_tasks(tiny_scenes, tmp_path_factory):
+    """Registers the small splits of Digit Scenes in the formats of other tasks; returns their names by task."""
+    names = register_tasks(tiny_scenes, tmp_path_factory.mktemp("tasks"))
+    yield names
+    for name in sum(names.values(), []):
+        forget(name)
+
+
+@pytest.fixture(scope="module")
+def cityscapes(tmp_path_factory):
+    """Registers Detectron2's Cityscapes splits on a tree of two images each, of 128×256."""
+    reason = "Cityscapes is evaluated by cityscapesscripts"
+    labels = pytest.importorskip("cityscapesscripts.helpers.labels", reason=reason)
+    root = tmp_path_factory.mktemp("datasets")
+    write_cityscapes(root, labels, height=128, width=256)
+    register_cityscapes_again(root)
+    yield root
+    register_cityscapes_again("datasets")
 
 
 @pytest.fixture(scope="session")

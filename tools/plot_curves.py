@@ -26,7 +26,7 @@ def parse_arguments(argv=None):
         "runs", type=named_path, nargs="+", metavar="[NAME=]RUN", help="output directories of trainings"
     )
     parser.add_argument("--teacher", type=float, metavar="VALUE", help="its metric, drawn as a line")
-    parser.add_argument("--metric", default="", help="instead of bbox/AP, segm/AP, sem_seg/mIoU or classification/top1")
+    parser.add_argument("--metric", default="", help="default: the first that there is, as bbox/AP")
     parser.add_argument("--output", default="output/curves.png", metavar="PNG")
     args = parser.parse_args(argv)
     if len(dict(args.runs)) < len(args.runs):

@@ -3,53 +3,16 @@
 import json
 import pathlib
 
-import cv2
 import numpy as np
 import pytest
 from cankd import model_zoo
 from cankd.analysis import check_distillation
 from cankd.engine import evaluate, train
 from detectron2.config import instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets.builtin import register_all_cityscapes
-
-labels = pytest.importorskip("cityscapesscripts.helpers.labels", reason="Cityscapes is evaluated by cityscapesscripts")
 
 FOLDER = pathlib.Path(model_zoo.get_config_file("Cityscapes-SemanticSegmentation/pspnet_R18.py")).parent
 PAIRS = sorted(path.stem for path in FOLDER.glob("*_from_*.py"))
 HEIGHT, WIDTH = 128, 256
-
-
-@pytest.fixture(scope="module")
-def cityscapes(tmp_path_factory):
-    """Registers Detectron2's Cityscapes splits on a tree of two images each."""
-    root = tmp_path_factory.mktemp("datasets")
-    generator = np.random.default_rng(0)
-    for split in ("train", "val"):
-        images, masks = (root / "cityscapes" / kind / split / "city" for kind in ("leftImg8bit", "gtFine"))
-        images.mkdir(parents=True)
-        masks.mkdir(parents=True)
-        for i in range(2):
-            name = f"city_{i:06d}_000019"
-            image = generator.integers(256, size=(HEIGHT, WIDTH, 3), dtype=np.uint8)
-            ids = np.kron(generator.integers(7, 34, size=(16, 32)), np.ones((8, 8))).astype(np.uint8)
-            train_ids = np.vectorize(lambda i: labels.id2label[i].trainId % 256)(ids).astype(np.uint8)
-            cv2.imwrite(str(images / f"{name}_leftImg8bit.png"), image)
-            cv2.imwrite(str(masks / f"{name}_gtFine_labelIds.png"), ids)
-            cv2.imwrite(str(masks / f"{name}_gtFine_labelTrainIds.png"), train_ids)
-            cv2.imwrite(str(masks / f"{name}_gtFine_instanceIds.png"), ids.astype(np.uint16))
-            size = {"imgHeight": HEIGHT, "imgWidth": WIDTH, "objects": []}
-            (masks / f"{name}_gtFine_polygons.json").write_text(json.dumps(size))
-    register_again(root)
-    yield root
-    register_again("datasets")
-
-
-def register_again(root):
-    for name in [name for name in DatasetCatalog if name.startswith("cityscapes_")]:
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
-    register_all_cityscapes(str(root))
 
 
 def recipe(name):

@@ -171,7 +171,6 @@ def test_the_evaluator_is_the_data_sets(tiny_scenes):
         return instantiate(config.dataloader.evaluator)
 
     assert type(build(tiny_scenes[1])) is FastCOCOEvaluator
-    assert type(build(tiny_scenes[1], keypoint_sigmas=[0.1])) is COCOEvaluator
     try:
         MetadataCatalog.get("unheard_of").set(evaluator_type="nothing")
         with pytest.raises(ValueError, match="unheard_of has the evaluator_type 'nothing'; known are coco, "):

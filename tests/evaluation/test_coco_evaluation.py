@@ -88,6 +88,52 @@ def test_classes_that_the_data_lack_are_refused(tmp_path, mapped, num_classes, m
         MetadataCatalog.remove("few_classes")
 
 
-def test_refuses_keypoints(tiny_scenes):
-    with pytest.raises(ValueError, match="FastCOCOEvaluator knows bbox and segm"):
-        FastCOCOEvaluator(tiny_scenes[1], ("keypoints",))
+def test_refuses_other_tasks(tiny_scenes):
+    with pytest.raises(ValueError, match="FastCOCOEvaluator knows bbox, segm and keypoints"):
+        FastCOCOEvaluator(tiny_scenes[1], ("captions",))
+
+
+def keypoint_predictions(records, generator):
+    """Returns each object at its place, its keypoints displaced by a few pixels."""
+    for record in records:
+        annotations = record["annotations"]
+        found = Instances((160, 160), scores=torch.tensor(generator.random(len(annotations))))
+        boxes = [BoxMode.convert(a["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for a in annotations]
+        found.pred_boxes = Boxes(torch.tensor(boxes).reshape(-1, 4))
+        found.pred_classes = torch.tensor([a["category_id"] for a in annotations])
+        points = torch.tensor(np.array([a["keypoints"] for a in annotations])).reshape(-1, 3, 3)
+        points[..., :2] += torch.tensor(generator.normal(0, 1.5, points[..., :2].shape))
+        found.pred_keypoints = points
+        yield {"image_id": record["image_id"]}, {"instances": found}
+
+
+def evaluate_keypoints(evaluator, name):
+    evaluator.reset()
+    for inputs, outputs in keypoint_predictions(DatasetCatalog.get(name), np.random.default_rng(0)):
+        evaluator.process([inputs], [outputs])
+    return evaluator.evaluate()
+
+
+def test_keypoints_are_measured_by_the_datas_own_sigmas(tiny_tasks):
+    name = tiny_tasks["keypoints"][0]
+    sigmas = MetadataCatalog.get(name).keypoint_oks_sigmas
+    found = evaluate_keypoints(FastCOCOEvaluator(name), name)
+    expected = evaluate_keypoints(COCOEvaluator(name, use_fast_impl=False, kpt_oks_sigmas=sigmas), name)
+    assert found["keypoints"] == pytest.approx(expected["keypoints"], nan_ok=True)
+    assert 5 < found["keypoints"]["AP"] < 95 and found["bbox"]["AP"] == pytest.approx(100)
+    wide = evaluate_keypoints(FastCOCOEvaluator(name, kpt_oks_sigmas=[1.0, 1.0, 1.0]), name)
+    assert wide["keypoints"]["AP"] > found["keypoints"]["AP"]
+
+
+def test_a_sigma_is_wanted_for_each_keypoint(tiny_tasks):
+    name = tiny_tasks["keypoints"][1]
+    metadata = MetadataCatalog.get(name)
+    with pytest.raises(ValueError, match="has 3 keypoints, but there are 2 sigmas to measure them by: give one"):
+        FastCOCOEvaluator(name, ("bbox", "keypoints"), kpt_oks_sigmas=[0.1, 0.1])
+    sigmas = metadata.keypoint_oks_sigmas
+    try:
+        del metadata.keypoint_oks_sigmas
+        with pytest.raises(ValueError, match="there are 17 sigmas to measure them by, those of COCO: give one"):
+            evaluate_keypoints(FastCOCOEvaluator(name), name)
+    finally:
+        metadata.keypoint_oks_sigmas = sigmas

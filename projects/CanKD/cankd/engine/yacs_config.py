@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import torch
-from cankd.evaluation import FastCOCOEvaluator, SemSegEvaluator
+from cankd.evaluation import FastCOCOEvaluator, LVISEvaluator, PanopticEvaluator, SemSegEvaluator
 from cankd.utils import UserError
 from detectron2 import evaluation
 from detectron2.config import CfgNode
@@ -87,9 +87,13 @@ def _convert_data(config):
             mapper=_convert_mapper(config, is_train=False),
             num_workers=config.DATALOADER.NUM_WORKERS,
         )
-        sigmas = list(config.TEST.KEYPOINT_OKS_SIGMAS) if config.MODEL.KEYPOINT_ON else None
         data["evaluator"] = L(build_evaluator)(
-            dataset_name="${..test.dataset.names}", output_dir="${train.output_dir}/inference", keypoint_sigmas=sigmas
+            dataset_name="${..test.dataset.names}",
+            output_dir="${train.output_dir}/inference",
+            tasks=(
+                ["bbox", *(["segm"] if config.MODEL.MASK_ON else []), "keypoints"] if config.MODEL.KEYPOINT_ON else None
+            ),
+            keypoint_sigmas=list(config.TEST.KEYPOINT_OKS_SIGMAS),
         )
     return data
 
@@ -200,33 +204,41 @@ def build_lr_multiplier(*, yacs: str) -> ParamScheduler:
 
 
 def build_evaluator(
-    dataset_name: str, output_dir: str, *, keypoint_sigmas: Sequence[float] | None = None
+    dataset_name: str,
+    output_dir: str,
+    *,
+    tasks: Sequence[str] | None = None,
+    keypoint_sigmas: Sequence[float] = (),
 ) -> evaluation.DatasetEvaluator:
     """Builds the evaluator that a data set asks for by its ``evaluator_type``; COCO's, if it says nothing.
 
     Args:
         dataset_name: registered.
         output_dir: where predictions are written.
-        keypoint_sigmas: standard deviations of the keypoints for COCO's measure; None without keypoints.
+        tasks: of COCO's evaluation, see :class:`FastCOCOEvaluator`.
+        keypoint_sigmas: likewise; the data set's own if empty.
 
     Raises:
         UserError: if there is no evaluator of this type.
     """
-    kind = MetadataCatalog.get(dataset_name).get("evaluator_type", "coco")
+    metadata = MetadataCatalog.get(dataset_name)
+    kind = metadata.get("evaluator_type", "coco")
     written = dict(output_dir=output_dir)
 
     def coco():
-        if keypoint_sigmas is None:
-            return FastCOCOEvaluator(dataset_name, **written)
-        return evaluation.COCOEvaluator(dataset_name, use_fast_impl=False, kpt_oks_sigmas=keypoint_sigmas, **written)
+        chosen = None if tasks is None else tuple(tasks)
+        return FastCOCOEvaluator(dataset_name, chosen, kpt_oks_sigmas=keypoint_sigmas, **written)
+
+    def panoptic():
+        yield PanopticEvaluator(dataset_name)
+        if metadata.get("json_file"):
+            yield coco()
+        if metadata.get("sem_seg_root"):  # not where things and stuff are annotated as one
+            yield SemSegEvaluator(dataset_name, **written)
 
     evaluators = {
         "coco": lambda: [coco()],
-        "coco_panoptic_seg": lambda: [
-            SemSegEvaluator(dataset_name, **written),
-            coco(),
-            evaluation.COCOPanopticEvaluator(dataset_name, **written),
-        ],
+        "coco_panoptic_seg": lambda: list(panoptic()),
         "cityscapes_panoptic_seg": lambda: [
             evaluation.CityscapesSemSegEvaluator(dataset_name),
             evaluation.CityscapesInstanceEvaluator(dataset_name),
@@ -234,7 +246,7 @@ def build_evaluator(
         "cityscapes_instance": lambda: [evaluation.CityscapesInstanceEvaluator(dataset_name)],
         "cityscapes_sem_seg": lambda: [evaluation.CityscapesSemSegEvaluator(dataset_name)],
         "sem_seg": lambda: [SemSegEvaluator(dataset_name, **written)],
-        "lvis": lambda: [evaluation.LVISEvaluator(dataset_name, **written)],
+        "lvis": lambda: [LVISEvaluator(dataset_name, **written)],
         "pascal_voc": lambda: [evaluation.PascalVOCDetectionEvaluator(dataset_name)],
     }
     if kind not in evaluators:

@@ -2,34 +2,62 @@ import copy
 import itertools
 import json
 import os
+from collections.abc import Sequence
 
 from cankd.utils import UserError
 from detectron2.evaluation import COCOEvaluator
+from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco
 from detectron2.utils.file_io import PathManager
 from faster_coco_eval import COCO, COCOeval_faster
+from pycocotools.cocoeval import COCOeval
 
 __all__ = ["FastCOCOEvaluator"]
 
+_COCO_KEYPOINTS = 17
+
 
 class FastCOCOEvaluator(COCOEvaluator):
-    """Detectron2's :class:`COCOEvaluator` for boxes and masks, its metrics computed in C++ by faster-coco-eval.
+    """Detectron2's :class:`COCOEvaluator`, the metrics of boxes and masks computed in C++ by faster-coco-eval.
 
-    The metrics are those of pycocotools. Detectron2's own C++ evaluation is there only where it was compiled.
+    The metrics are those of pycocotools, which computes those of keypoints. Detectron2's own C++ evaluation is there
+    only where it was compiled.
     """
 
-    def __init__(self, dataset_name: str, tasks: tuple[str, ...] | None = None, **kwargs):
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: tuple[str, ...] | None = None,
+        *,
+        kpt_oks_sigmas: Sequence[float] = (),
+        **kwargs,
+    ):
         """
         Args:
             dataset_name, kwargs: see :class:`COCOEvaluator`.
-            tasks: "bbox", "segm" or both; what the predictions hold if not given.
+            tasks: some of "bbox", "segm" and "keypoints"; what the predictions hold if not given.
+            kpt_oks_sigmas: how exactly each keypoint can be placed, see COCO's keypoint evaluation. If not given,
+                ``keypoint_oks_sigmas`` of the data set's metadata; without them COCO's, for its 17 keypoints.
 
         Raises:
-            UserError: if another task is asked for. :meth:`evaluate` raises it if a class was predicted that the data
-                set does not have.
+            UserError: if another task is asked for, or the data set has another number of keypoints than there are
+                sigmas. :meth:`evaluate` raises it if a class was predicted that the data set does not have.
         """
-        if tasks is not None and not set(tasks) <= {"bbox", "segm"}:
-            raise UserError(f"tasks is {tuple(tasks)}; FastCOCOEvaluator knows bbox and segm, COCOEvaluator more")
+        if tasks is not None and not set(tasks) <= {"bbox", "segm", "keypoints"}:
+            raise UserError(f"tasks is {tuple(tasks)}; FastCOCOEvaluator knows bbox, segm and keypoints")
         super().__init__(dataset_name, tasks, use_fast_impl=False, **kwargs)
+        self._kpt_oks_sigmas = list(kpt_oks_sigmas or self._metadata.get("keypoint_oks_sigmas", ()))
+        if "keypoints" in (tasks or ()):
+            self._check_sigmas(len(self._metadata.get("keypoint_names", ())))
+
+    def _check_sigmas(self, num_keypoints):
+        expected = len(self._kpt_oks_sigmas) or _COCO_KEYPOINTS
+        if num_keypoints and num_keypoints != expected:
+            whose = "" if self._kpt_oks_sigmas else ", those of COCO"
+            raise UserError(
+                f"{self._metadata.name} has {num_keypoints} keypoints, but there are {expected} sigmas to measure them "
+                f"by{whose}: give one for each keypoint, by kpt_oks_sigmas of the evaluator, TEST.KEYPOINT_OKS_SIGMAS "
+                "of a yacs config, or keypoint_oks_sigmas of the data set's metadata"
+            )
 
     def _eval_predictions(self, predictions, img_ids=None):
         detections = list(itertools.chain(*[x["instances"] for x in predictions]))
@@ -43,14 +71,20 @@ class FastCOCOEvaluator(COCOEvaluator):
             return
         ground_truth = COCO(PathManager.get_local_path(self._metadata.json_file))
         for task in sorted(tasks):
-            evaluation = self._evaluate(ground_truth, detections, task, img_ids) if detections else None
+            evaluation = None
+            if detections:
+                evaluation = self._evaluate(ground_truth, copy.deepcopy(detections), task, img_ids)
             self._results[task] = self._derive_coco_results(
                 evaluation, task, class_names=self._metadata.get("thing_classes")
             )
 
+    def _default_classes(self):
+        """Maps the annotations' class ids to predicted classes where the metadata does not."""
+        return {i: i for i in self._coco_api.cats}
+
     def _rename_classes(self, detections):
         """Gives detections the class ids of the annotations, which need not be contiguous."""
-        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id") or {i: i for i in self._coco_api.cats}
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id") or self._default_classes()
         dataset_ids = {contiguous: original for original, contiguous in mapping.items()}
         if unknown := sorted({detection["category_id"] for detection in detections} - dataset_ids.keys()):
             raise UserError(
@@ -62,14 +96,22 @@ class FastCOCOEvaluator(COCOEvaluator):
             detection["category_id"] = dataset_ids[detection["category_id"]]
 
     def _evaluate(self, ground_truth, detections, task, img_ids):
+        if task == "keypoints":
+            self._check_sigmas(len(detections[0]["keypoints"]) // 3)
+            options = dict(kpt_oks_sigmas=self._kpt_oks_sigmas, cocoeval_fn=COCOeval, img_ids=img_ids)
+            return _evaluate_predictions_on_coco(self._coco_api, detections, task, **options)
         if task == "segm":  # with a box beside it, a detection's size would be the box's
-            detections = [{k: v for k, v in detection.items() if k != "bbox"} for detection in detections]
-        found = ground_truth.loadRes(copy.deepcopy(detections))
-        evaluation = COCOeval_faster(ground_truth, found, task)
-        evaluation.params.maxDets = self._max_dets_per_image
+            for detection in detections:
+                del detection["bbox"]
+        evaluation = self._build_evaluation(ground_truth, ground_truth.loadRes(detections), task)
         if img_ids is not None:
             evaluation.params.imgIds = img_ids
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+        return evaluation
+
+    def _build_evaluation(self, ground_truth, detections, task):
+        evaluation = COCOeval_faster(ground_truth, detections, task)
+        evaluation.params.maxDets = self._max_dets_per_image
         return evaluation

@@ -3,10 +3,13 @@
 __all__ = ["METRICS", "ROBUSTNESS_METRICS"]
 
 _OBJECTS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_FREQUENCIES = ("APr", "APc", "APf")  # of LVIS: rare, common and frequent classes
 # Semantic segmentation has mIoU from SemSegEvaluator and IoU from Cityscapes' own evaluation.
 METRICS = {
-    "bbox": _OBJECTS,
-    "segm": _OBJECTS,
+    "bbox": (*_OBJECTS, *_FREQUENCIES),
+    "segm": (*_OBJECTS, *_FREQUENCIES),
+    "keypoints": ("AP", "AP50", "AP75", "APm", "APl"),
+    "panoptic_seg": ("PQ", "SQ", "RQ", "PQ_th", "PQ_st"),
     "sem_seg": ("mIoU", "IoU", "fwIoU", "mACC", "pACC", "iIoU"),
     "classification": ("top1", "top5", "mACC"),
 }
@@ -14,6 +17,8 @@ METRICS = {
 ROBUSTNESS_METRICS = {
     "bbox": _OBJECTS[:3],
     "segm": _OBJECTS[:3],
+    "keypoints": _OBJECTS[:3],
+    "panoptic_seg": ("PQ", "SQ", "RQ"),
     "sem_seg": ("mIoU", "IoU", "fwIoU", "pACC"),
     "classification": ("top1", "top5"),
 }

@@ -23,7 +23,7 @@ def summarize_robustness(grid: Grid, task: str, metric: str) -> dict[str, float 
 
     Args:
         grid: of one model.
-        task: "bbox", "segm", "sem_seg" or "classification".
+        task: a key of :data:`ROBUSTNESS_METRICS`.
         metric: of the task, in per cent.
 
     Returns:

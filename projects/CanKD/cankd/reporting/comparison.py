@@ -22,13 +22,14 @@ def comparison_table(results: Mapping[str, Mapping[str, float]], *, student: str
     Returns:
         The table; "–" where a metric is not defined, as APl is where no object is larger than 96×96 pixels.
     """
+    names = [name for name in METRICS["bbox"] if name in results[student]]
     rows = []
     for title, metrics in results.items():
-        values = [metrics[name] for name in METRICS["bbox"]]
+        values = [metrics[name] for name in names]
         share = gap_closed(results[student]["AP"], metrics["AP"], results[teacher]["AP"])
         is_end = title in (student, teacher) or math.isnan(share)
         rows.append([title, *(_format(v) for v in values), "" if is_end else f"{share:.0%}"])
-    return markdown_table(rows, ["", *METRICS["bbox"], "gap closed"])
+    return markdown_table(rows, ["", *names, "gap closed"])
 
 
 def _format(value):

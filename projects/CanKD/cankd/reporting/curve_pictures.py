@@ -19,8 +19,7 @@ def plot_runs(curves: Mapping[str, Curves], path: str, *, teacher: float | None 
         curves: map from name to what :func:`cankd.engine.read_curves` gives of a run.
         path: PNG file; the numbers go beside it, as JSON.
         teacher: value of the metric to draw as a line.
-        metric: for example "bbox/AP50"; the first of bbox/AP, segm/AP, sem_seg/mIoU and classification/top1 that there
-            is, if not given.
+        metric: for example "bbox/AP50"; if not given, the first that there is, as bbox/AP.
 
     Raises:
         UserError: if no run has the metric, there is nothing to plot, or the directory cannot be written.

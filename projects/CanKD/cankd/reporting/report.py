@@ -30,7 +30,14 @@ _PICTURES = {
     "Robustness to corruptions": ("robustness*.png",),
     "Other pictures": ("*.png",),
 }
-_TASKS = {"bbox": "Boxes", "segm": "Masks", "sem_seg": "Semantic segmentation", "classification": "Classification"}
+_TASKS = {
+    "bbox": "Boxes",
+    "segm": "Masks",
+    "keypoints": "Keypoints",
+    "panoptic_seg": "Panoptic segmentation",
+    "sem_seg": "Semantic segmentation",
+    "classification": "Classification",
+}
 
 
 class _Picture(NamedTuple):
