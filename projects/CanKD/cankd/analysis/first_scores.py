@@ -10,16 +10,22 @@ from cankd.evaluation import SemSegEvaluator
 from cankd.modeling import Distiller
 from cankd.utils import UserError, markdown_table, spread
 from detectron2.config import instantiate
-from detectron2.evaluation import CityscapesSemSegEvaluator, COCOEvaluator
+from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    CityscapesSemSegEvaluator,
+    COCOEvaluator,
+    DatasetEvaluators,
+    PascalVOCDetectionEvaluator,
+)
 from detectron2.evaluation.evaluator import inference_context
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from .findings import Findings
 
 __all__ = ["compare_first_scores"]
 
-LOWEST_SCORES = {"AP": 1.0, "mIoU": 5.0, "top1": 5.0}  # of a teacher that has learnt something, in per cent
+LOWEST_SCORES = {"AP": 1.0, "mIoU": 5.0, "PQ": 1.0, "top1": 5.0}  # of a teacher that has learnt something, in per cent
 
 
 def compare_first_scores(
@@ -35,18 +41,23 @@ def compare_first_scores(
         findings: takes what is found; a student that is better than its teacher already is a note.
 
     Returns:
-        "teacher" and "student": "images", their number, and the metrics of each task.
+        "teacher" and "student": "images", their number, and the metrics of each task. Empty if the evaluator knows whole
+        splits only.
 
     Raises:
         UserError: if predictions do not fit the data, or the teacher scores next to nothing.
     """
+    evaluator = _build_evaluator(data.evaluator)
+    if isinstance(evaluator, (CityscapesInstanceEvaluator, PascalVOCDetectionEvaluator)):
+        findings.show(f"\nThe teacher is not evaluated: {type(evaluator).__name__} knows whole splits only")
+        return {}
     chosen = [records[i] for i in range(0, len(records), max(1, len(records) // num_images))][:num_images]
     advice = (
         f"check its weights, pixel_mean, pixel_std and input_format ({model.teacher.input_format}). If it was trained "
         "for other classes than this data has, leave this check out (--images 0)"
     )
-    teacher = _evaluate(teacher_model(model.teacher, data.test), data, chosen, "teacher", advice)
-    student = _evaluate(model.student, data, chosen, "student", "check num_classes in its config")
+    teacher = _evaluate(teacher_model(model.teacher, data.test), data, evaluator, chosen, "teacher", advice)
+    student = _evaluate(model.student, data, evaluator, chosen, "student", "check num_classes in its config")
     for task, metrics in teacher.items():
         start = {name: student.get(task, {}).get(name, math.nan) for name in metrics}
         rows = [["teacher", *map(_percent, metrics.values())], ["student's start", *map(_percent, start.values())]]
@@ -66,20 +77,34 @@ def _percent(value):
     return spread([value])
 
 
-def _evaluate(model, data, records, role, advice):
+def _build_evaluator(config):
+    """Builds an evaluator, or several as one, for a part of the images."""
+    if OmegaConf.is_list(config):
+        return DatasetEvaluators([_build_evaluator(part) for part in config])
+    evaluator = instantiate(config)
+    if isinstance(evaluator, CityscapesSemSegEvaluator):  # knows whole splits only
+        return SemSegEvaluator(config.dataset_name)
+    return evaluator
+
+
+def _evaluate(model, data, evaluator, records, role, advice):
     """Returns a map from task to metrics, those of single classes left out."""
     loader = instantiate({**data.test, "dataset": records})
-    evaluator = instantiate(data.evaluator)
-    if isinstance(evaluator, CityscapesSemSegEvaluator):  # knows whole splits only
-        evaluator = SemSegEvaluator(data.evaluator.dataset_name)
     evaluator.reset()
     with inference_context(model), torch.no_grad():
         for inputs in tqdm(loader, desc=role, unit="batch", leave=False):
             evaluator.process(inputs, model(inputs))
-    only = {"img_ids": [record["image_id"] for record in records]} if isinstance(evaluator, COCOEvaluator) else {}
     try:
         with contextlib.redirect_stdout(None):
-            results = evaluator.evaluate(**only)
+            results = _evaluate_on(evaluator, records)
     except (UserError, AssertionError) as error:  # of our evaluator, of Detectron2's
         raise UserError(f"the {role}'s predictions do not fit the data ({error}): {advice}") from error
     return {task: {k: v for k, v in metrics.items() if "-" not in k} for task, metrics in results.items()}
+
+
+def _evaluate_on(evaluator, records):
+    """Returns the metrics on the records that were processed; COCO's evaluation takes others for missed."""
+    if isinstance(evaluator, DatasetEvaluators):
+        return {k: v for part in evaluator._evaluators for k, v in _evaluate_on(part, records).items()}
+    only = {"img_ids": [record["image_id"] for record in records]} if isinstance(evaluator, COCOEvaluator) else {}
+    return evaluator.evaluate(**only)

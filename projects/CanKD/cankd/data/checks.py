@@ -80,15 +80,16 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
 
 
 def check_shapes(records: Sequence, loader: DictConfig, student: nn.Module) -> None:
-    """Makes sure that a model of masks or keypoints gets them.
+    """Makes sure that a model of masks, keypoints or stuff gets them.
 
     Args:
         records: in Detectron2's format.
         loader: ``dataloader.train`` of a config, whose mapper is looked at if it is Detectron2's.
-        student: whose box head counts, if it has one.
+        student: whose box head and segmentation head count, if it has them.
 
     Raises:
-        UserError: if the mapper leaves them out, or no record has them.
+        UserError: if the mapper leaves them out, or no record has them; if an object has another number of keypoints
+            than the model predicts, or images are flipped and nothing says which keypoints change sides.
     """
     roi_heads, mapper = getattr(student, "roi_heads", None), loader.get("mapper")
     for predicts, option, key in (("mask_on", "use_instance_mask", "segmentation"), _KEYPOINTS):
@@ -101,9 +102,37 @@ def check_shapes(records: Sequence, loader: DictConfig, student: nn.Module) -> N
             )
         if isinstance(records, list) and not any(key in a for r in records for a in r.get("annotations", ())):
             raise UserError(f"the model learns {key}s, but no annotation has any ({key!r}): take another data set")
+    if getattr(roi_heads, "keypoint_on", False):
+        _check_keypoints(records, mapper, roi_heads)
+    if hasattr(student, "sem_seg_head") and _is_detectron2s(mapper) and isinstance(records, list):
+        if lacking := [record["file_name"] for record in records if "sem_seg_file_name" not in record]:
+            raise UserError(
+                f"the model learns stuff, but {len(lacking)} of {len(records)} images have no semantic mask "
+                f"(sem_seg_file_name), for example {lacking[0]}: register the data with masks, as "
+                "detectron2.data.datasets.register_coco_panoptic_separated does"
+            )
 
 
 _KEYPOINTS = "keypoint_on", "use_keypoint", "keypoints"
+
+
+def _check_keypoints(records, mapper, roi_heads):
+    annotations = (a for r in records for a in r.get("annotations", ())) if isinstance(records, list) else ()
+    found = next((len(a["keypoints"]) // 3 for a in annotations if "keypoints" in a), None)
+    expected = getattr(roi_heads.keypoint_head, "num_keypoints", found)
+    if found is not None and found != expected:
+        raise UserError(
+            f"an object of the data has {found} keypoints, but the model predicts {expected}: set num_keypoints of the "
+            "student's keypoint_head (MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS of a yacs config)"
+        )
+    if not _is_detectron2s(mapper) or mapper.get("keypoint_hflip_indices") is not None:
+        return
+    if any(isinstance(a, T.RandomFlip) for a in map(instantiate, mapper.get("augmentations", ()))):
+        raise UserError(
+            "images are flipped, but nothing says which keypoints change sides: set dataloader.train.mapper."
+            "keypoint_hflip_indices, as detectron2.data.detection_utils.create_keypoint_hflip_indices(dataset) gives "
+            "them, or take the flip out of the mapper's augmentations"
+        )
 
 
 def _is_detectron2s(mapper):

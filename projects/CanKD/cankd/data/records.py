@@ -63,6 +63,8 @@ def _json_files(names):
 def _describe(error, names, described, *, is_coco):
     """Returns what is wrong with a data set that cannot be read, with file and line."""
     kind, place = type(error).__name__, where(error)
+    if isinstance(error, ModuleNotFoundError):
+        return f"the data set {', '.join(names)} is read by the package {error.name}, which is not installed ({place})"
     if isinstance(error, FileNotFoundError) and error.filename:
         path = os.path.abspath(error.filename)
         return f"{path} is absent; the data set {', '.join(names)} needs it ({kind}; {place})"

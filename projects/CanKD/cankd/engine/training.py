@@ -96,6 +96,7 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
     check_batch_size(config.dataloader.train, comm.get_world_size(), options.accumulate)
     if "evaluator" in config.dataloader:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
+        instantiate(config.dataloader.evaluator)
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())
     model = build_model(config)
     student = student_of(model)

@@ -5,7 +5,13 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import torch
-from cankd.evaluation import FastCOCOEvaluator, LVISEvaluator, PanopticEvaluator, SemSegEvaluator
+from cankd.evaluation import (
+    CityscapesInstanceEvaluator,
+    FastCOCOEvaluator,
+    LVISEvaluator,
+    PanopticEvaluator,
+    SemSegEvaluator,
+)
 from cankd.utils import UserError
 from detectron2 import evaluation
 from detectron2.config import CfgNode
@@ -241,9 +247,9 @@ def build_evaluator(
         "coco_panoptic_seg": lambda: list(panoptic()),
         "cityscapes_panoptic_seg": lambda: [
             evaluation.CityscapesSemSegEvaluator(dataset_name),
-            evaluation.CityscapesInstanceEvaluator(dataset_name),
+            CityscapesInstanceEvaluator(dataset_name),
         ],
-        "cityscapes_instance": lambda: [evaluation.CityscapesInstanceEvaluator(dataset_name)],
+        "cityscapes_instance": lambda: [CityscapesInstanceEvaluator(dataset_name)],
         "cityscapes_sem_seg": lambda: [evaluation.CityscapesSemSegEvaluator(dataset_name)],
         "sem_seg": lambda: [SemSegEvaluator(dataset_name, **written)],
         "lvis": lambda: [LVISEvaluator(dataset_name, **written)],

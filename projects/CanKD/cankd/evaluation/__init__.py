@@ -1,3 +1,4 @@
+from .cityscapes_evaluation import CityscapesInstanceEvaluator
 from .class_confusion import ClassConfusion
 from .classification_evaluation import ClassificationEvaluator
 from .coco_evaluation import FastCOCOEvaluator
