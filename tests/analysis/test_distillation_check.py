@@ -3,14 +3,19 @@ import json
 import re
 
 import detectron2.data.transforms as T
+import numpy as np
 import pytest
 import torch
 from cankd.analysis import check_distillation
+from cankd.analysis.distillation_check import _evaluate_on
+from cankd.evaluation import FastCOCOEvaluator
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
+from detectron2.evaluation import DatasetEvaluators
 
+from tests.evaluation.test_coco_evaluation import predictions
 from tests.tiny import save_weights
 
 CANKD = "DigitScenes/retinanet_R10_from_R18.py"
@@ -191,3 +196,14 @@ def test_teacher_of_more_classes(quick_config, tmp_path, evaluator):
         DatasetCatalog.remove("three_digits")
         MetadataCatalog.remove("three_digits")
     assert re.search("predictions do not fit the data .*class.* has 3 classes", problem) and "--images 0" in problem
+
+
+def test_of_several_evaluators_each_sees_the_chosen_images_alone(tiny_scenes, tmp_path):
+    evaluators = [FastCOCOEvaluator(tiny_scenes[0], (task,)) for task in ("bbox", "segm")]
+    both = DatasetEvaluators(evaluators)
+    both.reset()
+    records = DatasetCatalog.get(tiny_scenes[0])[:2]
+    for inputs, outputs in predictions(records, np.random.default_rng(0)):
+        both.process([inputs], [outputs])
+    of_some, of_all = _evaluate_on(both, records), both.evaluate()
+    assert of_some.keys() == {"bbox", "segm"} and of_some["bbox"]["AP50"] > 3 * of_all["bbox"]["AP50"] > 0

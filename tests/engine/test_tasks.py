@@ -102,6 +102,7 @@ def test_is_distilled_and_evaluated(distillation):
     assert not pathlib.Path("matches.json").exists()  # of cityscapesscripts
 
 
+@pytest.mark.parametrize("task", ["panoptic", "cityscapes"], indirect=True)
 def test_is_checked(distillation):
     config, name = distillation
     lines = []
@@ -110,4 +111,18 @@ def test_is_checked(distillation):
     if name == "cityscapes":
         assert problems == [] and "CityscapesInstanceEvaluator knows whole splits only" in report
     else:
-        assert len(problems) == 1 and "on 2 images is" in problems[0]  # the teacher knows nothing
+        assert len(problems) == 1 and " on 2 images is " in problems[0]  # it knows nothing
+
+
+def test_masks_by_a_recipe(quick_config, tmp_path):
+    config = quick_config("DigitScenes/mask_rcnn_R10_from_R18_inherit.py", max_iter=1)
+    config.model.teacher.weights = save_weights(instantiate(config.model.teacher.model), tmp_path / "teacher.pth")
+    config.dataloader.evaluator.tasks = ["captions"]
+    with pytest.raises(ValueError, match="tasks is .'captions',.; FastCOCOEvaluator knows"):
+        train(config)
+    assert not list((tmp_path / "run").glob("*"))  # it shows before training
+    config.dataloader.evaluator.tasks = ["bbox", "segm"]
+    assert train(config).keys() == {"bbox", "segm"}
+    config.dataloader.train.mapper.use_instance_mask = False
+    with pytest.raises(ValueError, match="set dataloader.train.mapper.use_instance_mask=True"):
+        train(config)

@@ -1,5 +1,4 @@
 import copy
-import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -60,7 +59,7 @@ class FastCOCOEvaluator(COCOEvaluator):
             )
 
     def _eval_predictions(self, predictions, img_ids=None):
-        detections = list(itertools.chain(*[x["instances"] for x in predictions]))
+        detections = [dict(detection) for x in predictions for detection in x["instances"]]
         tasks = self._tasks or self._tasks_from_predictions(detections)
         self._rename_classes(detections)
         if self._output_dir:
