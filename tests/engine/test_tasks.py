@@ -102,16 +102,11 @@ def test_is_distilled_and_evaluated(distillation):
     assert not pathlib.Path("matches.json").exists()  # of cityscapesscripts
 
 
-@pytest.mark.parametrize("task", ["panoptic", "cityscapes"], indirect=True)
-def test_is_checked(distillation):
-    config, name = distillation
+@pytest.mark.parametrize("task", ["cityscapes"], indirect=True)
+def test_what_knows_whole_splits_only_is_left_out_of_the_check(distillation):
     lines = []
-    problems = check_distillation(config, num_images=2, report=lines.append)["problems"]
-    report = "\n".join(lines)
-    if name == "cityscapes":
-        assert problems == [] and "CityscapesInstanceEvaluator knows whole splits only" in report
-    else:
-        assert len(problems) == 1 and " on 2 images is " in problems[0]  # it knows nothing
+    problems = check_distillation(distillation[0], num_images=1, report=lines.append)["problems"]
+    assert problems == [] and "CityscapesInstanceEvaluator knows whole splits only" in "\n".join(lines)
 
 
 def test_masks_by_a_recipe(quick_config, tmp_path):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from cankd.data import Cell
+from cankd.evaluation import METRICS
 from cankd.reporting import make_report
 from cankd.reporting.method_tables import write_comparison
 from cankd.robustness import compare_robustness
@@ -157,3 +158,12 @@ def test_what_cannot_be_reported_is_named(tmp_path):
     with pytest.raises(ValueError, match="the report cannot be made: .*file"):
         make_report([("a", run)], str(tmp_path / "file"))
     assert not (tmp_path / "report").exists()
+
+
+def test_each_task_has_its_table(tmp_path):
+    last = {f"{task}/{metrics[0]}": 12.5 for task, metrics in METRICS.items()}
+    with open(make_report([("a", write_run(tmp_path / "run", **last))], str(tmp_path / "report"))) as f:
+        text = f.read()
+    headings = ("Boxes", "Masks", "Keypoints", "Panoptic segmentation", "Semantic segmentation", "Classification")
+    assert len(headings) == len(METRICS) and all(f"<h3>{heading}</h3>" in text for heading in headings)
+    assert "PQ</th>" in text
