@@ -270,7 +270,6 @@ def test_a_model_of_stuff_needs_semantic_masks():
         check_shapes(records, loader, model)
 
 
-
 @pytest.mark.parametrize(
     "mapper", [lambda record: record, L(sorted)(augmentations=None), L(sorted)(augmentations="none")]
 )

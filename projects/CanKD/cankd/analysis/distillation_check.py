@@ -3,7 +3,14 @@
 from collections.abc import Callable
 
 from cankd.data import check_records, load_records
-from cankd.engine import build_model, build_unlabelled_loader, check_device, check_output_dir, check_parts, is_distillation
+from cankd.engine import (
+    build_model,
+    build_unlabelled_loader,
+    check_device,
+    check_output_dir,
+    check_parts,
+    is_distillation,
+)
 from cankd.utils import UserError
 from detectron2.utils.env import seed_all_rng
 from omegaconf import DictConfig

@@ -41,8 +41,8 @@ def compare_first_scores(
         findings: takes what is found; a student that is better than its teacher already is a note.
 
     Returns:
-        "teacher" and "student": "images", their number, and the metrics of each task. Empty if the evaluator knows whole
-        splits only.
+        "teacher" and "student": "images", their number, and the metrics of each task. Nothing if the evaluator knows
+        whole splits only.
 
     Raises:
         UserError: if predictions do not fit the data, or the teacher scores next to nothing.
