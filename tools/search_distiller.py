@@ -2,14 +2,15 @@
 """Searches for the form of distillation that suits a student, its teacher and the data, as DetKDS does.
 
 Each candidate is trained for a few iterations and evaluated; a line tells its metric, scope, operations, distance and
-weight. The search ends with a config file. Run again, it goes on where it was.
+weight. The search ends with a file that is a method for the other scripts. Run again, it goes on where it was.
 
 Examples:
 
 On features, and at the ground-truth boxes:
     tools/search_distiller.py --config-file configs/DigitScenes/retinanet_R10_from_R18_inherit.py \\
         --scope global --scope instance --iterations 200 --budget 12000 --output output/search
-    tools/lazyconfig_train_net.py --config-file output/search/best.yaml
+    tools/lazyconfig_train_net.py --config-file configs/DigitScenes/retinanet_R10_from_R18_inherit.py \\
+        --method output/search/best.json
 
 Class scores as well, whose levels have other names than the features':
     tools/search_distiller.py ... --scope global --scope logits=head:0:0,head:0:1,head:0:2
@@ -44,7 +45,7 @@ def main(args):
         seed=args.seed,
     )
     if comm.is_main_process():
-        print(f"The best distiller: {path}. Train with it: tools/lazyconfig_train_net.py --config-file {path}")
+        print(f"The best distiller: {path}. Train with it: the same config, and --method {path}")
 
 
 def scope_and_levels(word):
@@ -58,7 +59,7 @@ def parse_arguments(argv=None):
         "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
     )
     add_model_arguments(parser)
-    parser.add_argument("--output", required=True, metavar="DIR", help="where results and the best config go")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where results and the best distiller go")
     parser.add_argument(
         "--scope",
         required=True,

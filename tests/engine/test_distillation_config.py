@@ -77,12 +77,40 @@ def test_students_of_distillations_are_students_and_teachers():
     assert config.train.inherit == "auto" and config.train.output_dir.endswith("_pkd_inherit")
 
 
+def test_a_distillation_takes_another_method():
+    pair = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18.py")
+    config = load_config(pair, method="pkd+kd")
+    assert config.train.output_dir.endswith("retinanet_R10_from_R18_pkd_kd") and config.train.inherit is None
+    assert [head.levels[0] for head in config.model.head.heads] == ["p3", "head:0:0"]
+    assert load_config(pair, inherit=True).train.inherit == "auto"
+    inheriting = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18_inherit.py")
+    assert load_config(inheriting, method="pkd").train.inherit == load_config(inheriting).train.inherit
+    with pytest.raises(ValueError, match="--method and --inherit need a teacher"):
+        load_config(STUDENT, method="pkd")
+
+
+@pytest.mark.parametrize(
+    "contents, message",
+    [
+        ("[{}", "best.json is no distiller of tools/search_distiller.py: Expecting"),
+        ('[{"scope": "box"}]', "best.json is no distiller .*scope is 'box'"),
+        ('[{"size": 3}]', "best.json is no distiller .*size"),
+        (None, "there is no file .*/best.json, which is to be the method"),
+    ],
+)
+def test_a_file_that_is_no_distiller_is_refused(tmp_path, contents, message):
+    if contents:
+        (tmp_path / "best.json").write_text(contents)
+    pair = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18.py")
+    with pytest.raises(ValueError, match=message):
+        load_config(pair, method=str(tmp_path / "best.json"))
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--teacher", "t.py"], "--teacher has no weights: give its checkpoint by --teacher-weights FILE"),
-        (["--teacher-weights", "t.pth"], "belong to --teacher, which is not given"),
-        (["--inherit"], "belong to --teacher, which is not given"),
+        (["--teacher", "t.py"], "a teacher needs both, its config and its checkpoint: --teacher CONFIG"),
+        (["--teacher-weights", "t.pth"], "a teacher needs both"),
     ],
 )
 def test_options_that_lack_others_are_refused(arguments, message):

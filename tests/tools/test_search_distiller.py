@@ -22,7 +22,7 @@ def search(quick_config, load_tool, tmp_path, capsys):
     return search
 
 
-def test_searches_resumes_and_ends_with_a_config_that_trains(search, tmp_path):
+def test_searches_resumes_and_ends_with_a_method_that_trains(search, tmp_path):
     scopes = ["--scope", "global", "--scope", "logits=head:0:0,head:0:1", "--population", "2"]
     lines = search(*scopes, "--budget", "12")
     assert len(lines) == 7 and all(line.startswith("AP ") for line in lines[:6])
@@ -38,10 +38,11 @@ def test_searches_resumes_and_ends_with_a_config_that_trains(search, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in results[1:]} == {path: before[path] for path in results[1:]}
     assert results[0].exists()
 
-    config = load_config(str(tmp_path / "search" / "best.yaml"), ["train.max_iter=1"])
+    best = str(tmp_path / "search" / "best.json")
+    config = load_config(str(tmp_path / "config.yaml"), ["train.max_iter=1"], method=best)
     assert len(config.model.head.heads) == 2 and config.train.inherit
     train(config)
-    metrics = (tmp_path / "search" / "best" / "metrics.json").read_text()
+    metrics = (tmp_path / "run_best" / "metrics.json").read_text()
     assert "loss_detkds_global_p5" in metrics and "loss_detkds_logits_head:0:1" in metrics
 
 

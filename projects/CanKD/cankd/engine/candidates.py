@@ -54,21 +54,13 @@ class Candidates:
         self._task, _, self._metric = metric.partition("/")
         self._report = report
 
-    def config(self, heads: Sequence[Genes], output_dir: str = "") -> DictConfig:
-        """Returns the config with a sum of heads, and the schedule that was given."""
-        calls = [LazyCall(DetKDSHead)(**genes) for genes in heads]
-        config = copy.deepcopy(self._config)
-        config.model.head = calls[0] if len(calls) == 1 else LazyCall(SumOfHeads)(heads=calls)
-        config.train.output_dir = output_dir
-        return config
-
     def score(self, heads: Sequence[Genes]) -> float:
         """Returns the metric of a candidate, 0 where it has none: its training failed, or it finds nothing.
 
         Raises:
             UserError: if the config is unusable whatever the candidate.
         """
-        config = self.config(heads)
+        config = self._config_of(heads)
         config.train.update(max_iter=self._iterations, eval_period=0)
         text = yaml.dump(OmegaConf.to_container(config, resolve=False))
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -82,6 +74,14 @@ class Candidates:
         if comm.is_main_process():
             self._report(self._describe(score, contents))
         return score
+
+    def _config_of(self, heads):
+        """Returns the config with a sum of heads."""
+        calls = [LazyCall(DetKDSHead)(**genes) for genes in heads]
+        config = copy.deepcopy(self._config)
+        config.model.head = calls[0] if len(calls) == 1 else LazyCall(SumOfHeads)(heads=calls)
+        config.train.output_dir = ""
+        return config
 
     def _describe(self, score, contents):
         forms = " + ".join(" ".join(str(v) for k, v in genes.items() if k != "levels") for genes in contents["heads"])

@@ -11,7 +11,7 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 from .config_file import read_config
-from .distillation_config import distill
+from .distillation_config import change_method, distill
 from .unlabelled import UNLABELLED_KEY, UNLABELLED_OPTIONS
 
 __all__ = ["load_config", "scale_to_batch_size"]
@@ -24,7 +24,14 @@ _ABSENT_BY_DEFAULT = {"train.distillation": ("unlabelled",), UNLABELLED_KEY: UNL
 
 
 def load_config(
-    path: str, overrides: Sequence[str] = (), *, datasets: str = "", teacher: str = "", **distillation
+    path: str,
+    overrides: Sequence[str] = (),
+    *,
+    datasets: str = "",
+    teacher: str = "",
+    weights: str = "",
+    method: str = "",
+    inherit: bool = False,
 ) -> DictConfig:
     """Reads a config file and applies overrides.
 
@@ -37,7 +44,9 @@ def load_config(
             :func:`scale_to_batch_size`. What the file says is never rescaled without it.
         datasets: a Python file that registers data sets, run before.
         teacher: the teacher's config, likewise; the file's model is its student then.
-        distillation: see :func:`distill`.
+        weights: the teacher's checkpoint.
+        method: see :func:`use_method`. Of a config that has a teacher already, it takes the place of the config's own.
+        inherit: whether the student starts from the teacher's neck and head as far as they fit (†).
 
     Raises:
         UserError: if the file is absent or fails, lacks the parts of a training config, or a key is unknown.
@@ -47,7 +56,9 @@ def load_config(
     of_yacs = [override for override in overrides if re.match(r"[A-Z][A-Z_]+[.=]", override)]
     config = read_config(path, of_yacs)
     if teacher:
-        config = distill(config, teacher=teacher, **distillation)
+        config = distill(config, teacher=teacher, weights=weights, method=method or "cankd", inherit=inherit)
+    elif method or inherit:
+        config = change_method(config, method, inherit)
     if config.train.reference_batch_size:  # the file may have inherited another, with other numbers
         config.train.reference_batch_size = OmegaConf.select(config, _BATCH_SIZE) or config.train.reference_batch_size
     _apply_overrides(config, [override for override in overrides if override not in of_yacs])

@@ -2,15 +2,16 @@ import copy
 import os
 
 from cankd.modeling import CanKDHead, Distiller, Teacher
+from cankd.utils import UserError
 from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
 from omegaconf import DictConfig
 
-from .build import read_format
+from .build import is_distillation, read_format
 from .config_file import read_config
 from .methods import use_method
 
-__all__ = ["distill"]
+__all__ = ["change_method", "distill"]
 
 
 def distill(
@@ -38,7 +39,6 @@ def distill(
         UserError: if a config cannot be used, or the method is unknown.
     """
     config, teacher = read_config(config), read_config(teacher, needed=("model",))
-    name = f"{method}_inherit" if inherit else method
     config.model = L(Distiller)(
         student=_plain_model(config),
         teacher=L(Teacher)(model=_teacher_model(teacher), weights=weights, input_format=_read_format(teacher)),
@@ -46,8 +46,35 @@ def distill(
         input_format=_read_format(config),
     )
     config.train.inherit = None
-    config.train.output_dir = f"{os.path.normpath(config.train.output_dir)}_{name.replace('+', '_')}"
-    return use_method(config, name)
+    config = use_method(config, f"{method}_inherit" if inherit else method)
+    return _rename_output(config, method, inherit)
+
+
+def change_method(config: DictConfig, method: str, inherit: bool) -> DictConfig:
+    """Returns the config of a distillation with another method; ``train.output_dir`` gets its name behind it.
+
+    Args:
+        config: of a distillation. If its student inherits, it goes on to.
+        method: see :func:`use_method`; "" for the config's own.
+        inherit: whether the student inherits even if the config does not say so.
+
+    Raises:
+        UserError: if the config has no teacher, or the method is unknown.
+    """
+    if not is_distillation(config):
+        raise UserError("--method and --inherit need a teacher: give --teacher and --teacher-weights, or such a config")
+    if method:
+        config = use_method(config, f"{method}_inherit" if inherit or config.train.inherit else method)
+    elif inherit:
+        config.train.inherit = config.train.inherit or "auto"
+    return _rename_output(config, method, inherit)
+
+
+def _rename_output(config, method, inherit):
+    stem = os.path.splitext(os.path.basename(method))[0].replace("+", "_")  # a method may be a file
+    parts = [os.path.normpath(config.train.output_dir), stem, "inherit" if inherit else ""]
+    config.train.output_dir = "_".join(filter(None, parts))
+    return config
 
 
 def _plain_model(config):

@@ -5,8 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from cankd.modeling.distillation_heads.detkds_genes import SEARCH_SPACES, SEARCH_WEIGHTS, check_genes
-from cankd.utils import UserError, make_output_dir
-from detectron2.config import LazyConfig
+from cankd.utils import UserError, make_output_dir, write_json
 from detectron2.utils import comm
 from omegaconf import DictConfig
 
@@ -38,7 +37,7 @@ def search_distiller(
     Args:
         config: of a distillation; its head is replaced.
         scopes: map from scope to the student's levels, see :class:`DetKDSHead`.
-        output_dir: of the results, see :class:`Candidates`, and of the config that the search ends with.
+        output_dir: of the results, see :class:`Candidates`, and of the file that the search ends with.
         iterations: of a candidate.
         budget: iterations of all candidates together; each scope gets as many as the weights.
         metric: task and name of what is to be large, in per cent.
@@ -48,7 +47,7 @@ def search_distiller(
         report: takes a line for each candidate.
 
     Returns:
-        The path of the config with the best distiller, and the schedule that was given.
+        The path of a JSON file with the best distiller, a method for :func:`use_method`.
 
     Raises:
         UserError: if the config is not of a distillation, candidates would start differently, the budget is too small,
@@ -70,9 +69,9 @@ def search_distiller(
         seed=seed,
     )
     best = _search_forms_then_weights(search, scopes)
-    path = os.path.join(output_dir, "best.yaml")
+    path = os.path.join(output_dir, "best.json")
     if comm.is_main_process():
-        LazyConfig.save(candidates.config(best, os.path.join(output_dir, "best")), path)
+        write_json(path, best)
     return path
 
 

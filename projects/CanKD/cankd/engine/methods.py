@@ -1,6 +1,8 @@
 """The methods that can be compared, by name, with their published settings for each architecture."""
 
 import copy
+import json
+import os
 from collections.abc import Mapping
 
 from cankd.modeling import distillation_heads as heads
@@ -98,14 +100,15 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
     Args:
         config: of a distillation. Its levels are the methods'; methods on logits find theirs, and those of classifiers
             that are published with other levels have these.
-        name: a key of :data:`METHODS`; several with "+" between them, as "cankd+kd", add up; "alone" distils nothing.
+        name: a key of :data:`METHODS`, or a JSON file of :func:`search_distiller`; several with "+" between them, as
+            "cankd+kd", add up; "alone" distils nothing.
             With "_published" behind it, levels and † are those of the method's publication, and not the config's.
             With "_inherit" behind it, the student starts from the teacher's neck and head (†), as ``train.inherit``
             says; if it says nothing, "auto". The config's own method keeps the config's other options.
 
     Raises:
-        UserError: if the config has no teacher, the method is unknown or not published for the architecture, or the
-            architecture lacks what it needs.
+        UserError: if the config has no teacher, the method is unknown, its file is unusable, it is not published for
+            the architecture, or the architecture lacks what it needs.
     """
     if not is_distillation(config):
         raise UserError("methods are compared by the config of a distillation, and this one describes a plain model")
@@ -126,15 +129,20 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
 
 def _setting(model, name, published):
     """Returns how a method is published, or that the recipe decides."""
+    if name.endswith(".json") and not published:
+        return Published()
     if name not in METHODS:
         raise UserError(
-            f"there is no method {name!r}; there are alone, {', '.join(METHODS)}, and sums such as cankd+kd"
+            f"there is no method {name!r}; there are alone, {', '.join(METHODS)}, sums such as cankd+kd, and the JSON "
+            "file that tools/search_distiller.py ends with"
         )
     return published_setting(name, _architecture_of(model.student), model.teacher.model) if published else Published()
 
 
 def _heads(model, name, setting):
     """Returns the head of a method, and what it adds to it."""
+    if name.endswith(".json"):
+        return [L(heads.DetKDSHead)(**genes) for genes in _read_searched(name)]
     head, arguments, by_architecture = METHODS[name]
     own, architecture = model.head, _architecture_of(model.student)
     levels = setting.levels and pyramid_levels(model.student, architecture)[: setting.levels]
@@ -152,6 +160,20 @@ def _heads(model, name, setting):
     if name == "diffkd" and issubclass(architecture, Classifier):
         chosen.append(L(heads.DiffKDHead)(levels=_CLASSIFIER_LOGITS, logits=True))
     return chosen
+
+
+def _read_searched(path):
+    """Returns the arguments of each head of a searched distiller."""
+    try:
+        with open(path) as f:
+            found = json.load(f)
+        for genes in found:
+            heads.DetKDSHead(**genes)
+    except FileNotFoundError as error:
+        raise UserError(f"there is no file {os.path.abspath(path)}, which is to be the method") from error
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is no distiller of tools/search_distiller.py: {error}") from error
+    return found
 
 
 def _target_of(lazy_call):

@@ -22,7 +22,8 @@ def add_model_arguments(parser: argparse.ArgumentParser, *, methods: bool = True
     group.add_argument("--teacher", default="", metavar="CONFIG", help=help)
     group.add_argument("--teacher-weights", default="", metavar="FILE", help="its checkpoint, or a URL")
     if methods:
-        help = "how the student learns, for example pkd, cankd+kd, or alone (default: cankd)"
+        help = "how the student learns, for example pkd, cankd+kd, alone, or a file of search_distiller.py "
+        help += "(default: that of the config; cankd beside --teacher)"
         group.add_argument("--method", metavar="NAME", help=help)
         help = "start the student's neck and head from the teacher's weights, as far as they fit (the paper's †)"
         group.add_argument("--inherit", action="store_true", help=help)
@@ -34,15 +35,11 @@ def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
     Raises:
         UserError: if one lacks another that it needs.
     """
-    method, inherit = getattr(args, "method", None), getattr(args, "inherit", False)
-    if not args.teacher:
-        if args.teacher_weights or method or inherit:
-            raise UserError("--teacher-weights, --method and --inherit belong to --teacher, which is not given")
-        return {"datasets": args.datasets}
-    if not args.teacher_weights:
-        raise UserError("--teacher has no weights: give its checkpoint by --teacher-weights FILE")
-    chosen = {"teacher": args.teacher, "weights": args.teacher_weights, "method": method or "cankd", "inherit": inherit}
-    return {"datasets": args.datasets, **chosen}
+    if bool(args.teacher) != bool(args.teacher_weights):
+        raise UserError("a teacher needs both, its config and its checkpoint: --teacher CONFIG --teacher-weights FILE")
+    chosen = {"teacher": args.teacher, "weights": args.teacher_weights} if args.teacher else {}
+    how = {name: value for name in ("method", "inherit") if (value := getattr(args, name, None))}
+    return {"datasets": args.datasets, **chosen, **how}
 
 
 def named_path(text: str) -> tuple[str, str]:
