@@ -165,7 +165,7 @@ def test_other_commands_exist(command):
     if command.startswith("make "):
         assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
     else:
-        assert re.match(r"pip install |\. \.venv/bin/activate|tensorboard |[A-Z]+=", command), command
+        assert re.match(r"pip install |\. \.venv/bin/activate|tensorboard |[A-Z0-9]+=", command), command
 
 
 def test_a_module_beside_a_config_needs_pythonpath(tmp_path, monkeypatch):
