@@ -21,12 +21,15 @@ On corrupted images, COCO-C; finished cells of the grid are kept, and several mo
     tools/lazyconfig_train_net.py --config-file C --eval-only --coco-c --corruptions noise,fog --severities 0,3 \\
         --models alone=output/alone/model_final.pth cankd=output/cankd/model_final.pth teacher
 
-Several GPUs and machines, and changed options:
+Several GPUs and machines, and changed options; torchrun and SLURM's srun may start the processes, too:
     tools/lazyconfig_train_net.py --config-file C --num-gpus 8 dataloader.train.total_batch_size=16
-    tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url URL
+    tools/lazyconfig_train_net.py --config-file C --num-gpus 8 --num-machines 2 --machine-rank 0 --dist-url tcp://A:P
+    torchrun --nproc-per-node 8 tools/lazyconfig_train_net.py --config-file C
+    srun --ntasks-per-node 8 --gpus-per-node 8 tools/lazyconfig_train_net.py --config-file C
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shlex
@@ -34,7 +37,7 @@ import sys
 
 import cankd.utils.quiet  # noqa: F401
 from cankd.data import CORRUPTION_GROUPS, SEVERITIES, choose_cells
-from cankd.engine import evaluate, launch, load_config, prepare_run, train
+from cankd.engine import evaluate, launch, load_config, lock_output_dir, prepare_run, train
 from cankd.robustness import compare_robustness, evaluate_robustness
 from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 from detectron2.engine import default_argument_parser
@@ -47,13 +50,14 @@ OPTS = "options of the config, key=value, for example train.max_iter=1000; of a 
 @report_mistakes("Training continues from the last checkpoint with --resume, --coco-c with the same command.")
 def main(args):
     config = load_config(args.config_file, args.opts, **model_arguments(args))
-    prepare_run(config, args)
-    if args.coco_c:
-        evaluate_on_corruptions(config, args)
-    elif args.eval_only:
-        evaluate(config, role=args.model)
-    else:
-        train(config, resume=args.resume)
+    with contextlib.nullcontext() if args.eval_only else lock_output_dir(config.train.output_dir):
+        prepare_run(config, args)
+        if args.coco_c:
+            evaluate_on_corruptions(config, args)
+        elif args.eval_only:
+            evaluate(config, role=args.model)
+        else:
+            train(config, resume=args.resume)
 
 
 def evaluate_on_corruptions(config, args):
@@ -89,6 +93,7 @@ def parse_arguments(argv=None):
     parser = default_argument_parser(epilog=__doc__)
     for action in parser._actions:  # Detectron2 explains its older configs there
         action.help = {"opts": OPTS, "config_file": CONFIG_FILE, "resume": RESUME}.get(action.dest, action.help)
+    parser.set_defaults(dist_url="auto")  # a free port
     add_model_arguments(parser)
     parser.add_argument("--model", choices=("student", "teacher"), default="student", help="whom --eval-only evaluates")
     group = parser.add_argument_group("evaluation on corrupted images")

@@ -66,6 +66,19 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         with replace_file(os.path.join(self.save_dir, "last_checkpoint")) as f:
             f.write(last_filename_basename.encode())
 
+    def get_checkpoint_file(self) -> str:
+        """See :meth:`fvcore.common.checkpoint.Checkpointer.get_checkpoint_file`.
+
+        Raises:
+            UserError: if ``last_checkpoint`` is no text.
+        """
+        try:
+            return super().get_checkpoint_file()
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self.save_dir}/last_checkpoint is damaged: write the name of the checkpoint to continue from into it"
+            ) from error
+
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Continues from the last checkpoint of ``save_dir`` if ``resume`` is set and there is one; else reads a file.
 

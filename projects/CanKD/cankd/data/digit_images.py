@@ -7,18 +7,19 @@ index), so the same arguments give the same pixels.
 
 import dataclasses
 import functools
+import glob
 import importlib.util
 import json
 import os
-import shutil
 from typing import ClassVar
 
+import cv2
 import numpy as np
-from cankd.utils import UserError
+from cankd.utils import UserError, create_folder, remove_unfinished
 from iopath.common.file_io import file_lock
 from PIL import Image
 
-__all__ = ["CLASSES", "DigitImages"]
+__all__ = ["CLASSES", "DigitImages", "save_png"]
 
 CLASSES = [str(digit) for digit in range(10)]
 SPLITS = {"train": 0, "val": 1}
@@ -32,6 +33,12 @@ def _check_sources():
                 f"the digits' images are drawn from pictures that {name} ships, and it is not installed: pip install "
                 "'cankd[demo]', or pip install scikit-image scikit-learn"
             )
+
+
+def save_png(path: str, image: np.ndarray) -> None:
+    """Writes an image, grey or BGR, as OpenCV's ``imwrite`` does, which stays silent when the disk is full."""
+    with open(path, "wb") as f:
+        f.write(cv2.imencode(".png", image)[1])
 
 
 @functools.cache
@@ -128,7 +135,7 @@ class DigitImages:
             folder: is created; if this very split is there already, nothing happens. Several processes may ask at once.
 
         Raises:
-            UserError: if the folder holds a split that other arguments made.
+            UserError: if the folder holds a split that other arguments made, or the disk is full.
         """
         os.makedirs(os.path.dirname(folder), exist_ok=True)
         with file_lock(folder):
@@ -136,10 +143,9 @@ class DigitImages:
                 self._check(folder)
                 return
             _check_sources()
-            unfinished = folder + ".unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            self._write(unfinished)
-            os.rename(unfinished, folder)
+            remove_unfinished(glob.escape(folder))
+            with create_folder(folder) as unfinished:
+                self._write(unfinished)
 
     def _check(self, folder):
         with open(os.path.join(folder, self.info_file)) as f:
@@ -152,4 +158,5 @@ class DigitImages:
             )
 
     def _write(self, folder):
+        """Fills a folder that is there."""
         raise NotImplementedError

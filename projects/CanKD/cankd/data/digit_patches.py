@@ -5,13 +5,12 @@ import json
 import os
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from cankd.utils import UserError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
 
-from .digit_images import CLASSES, DigitImages
+from .digit_images import CLASSES, DigitImages, save_png
 from .image_folders import load_image_folder
 
 __all__ = ["DigitPatches", "register_digit_patches"]
@@ -64,7 +63,7 @@ class DigitPatches(DigitImages):
             os.makedirs(os.path.join(folder, name))
         for index in tqdm(range(self.num_images), f"Drawing {self.split} patches", unit="image", disable=None):
             image, digit = self.draw(index)
-            cv2.imwrite(os.path.join(folder, CLASSES[digit], f"{index:06d}.png"), image[..., ::-1])
+            save_png(os.path.join(folder, CLASSES[digit], f"{index:06d}.png"), image[..., ::-1])
         with open(os.path.join(folder, self.info_file), "w") as f:
             json.dump({"info": {"description": "Digit Patches", "arguments": dataclasses.asdict(self)}}, f)
 

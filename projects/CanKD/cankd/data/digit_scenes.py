@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.coco import load_coco_json
 from tqdm import tqdm
 
-from .digit_images import CLASSES, DigitImages
+from .digit_images import CLASSES, DigitImages, save_png
 
 __all__ = ["DigitScenes", "register_digit_scenes"]
 
@@ -96,8 +96,8 @@ class DigitScenes(DigitImages):
         for index in tqdm(range(self.num_images), f"Drawing {self.split} scenes", unit="image", disable=None):
             image, semantic, instances = self.draw(index)
             file_name = f"{index:06d}.png"
-            cv2.imwrite(os.path.join(folder, "images", file_name), image[..., ::-1])
-            cv2.imwrite(os.path.join(folder, "semantic", file_name), semantic)
+            save_png(os.path.join(folder, "images", file_name), image[..., ::-1])
+            save_png(os.path.join(folder, "semantic", file_name), semantic)
             size = {"width": self.image_size, "height": self.image_size}
             images.append({"id": index, "file_name": file_name, **size})
             for instance in instances:

@@ -1,13 +1,13 @@
 from .build import build_model, is_distillation, load_student, read_format, student_of, teacher_model
 from .config import load_config
 from .config_file import find_config_file, read_config
-from .config_text import describe_config
+from .config_text import config_yaml, describe_config, save_config
 from .distillation_config import distill
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
 from .measurements import StepMeasurements, measure_step, time_step
 from .methods import METHODS, use_method
-from .preflight import check_batch_size, check_device, check_output_dir, check_parts, prepare_run
+from .preflight import check_batch_size, check_device, check_output_dir, check_parts, lock_output_dir, prepare_run
 from .trainer import DistillationTrainer
 from .training import DISTILLATION_LOSSES, choose_precision, evaluate, test, train
 from .unlabelled import build_unlabelled_loader

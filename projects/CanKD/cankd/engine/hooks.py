@@ -1,15 +1,24 @@
+import os
+import re
 import sys
 
 import torch
 from cankd.modeling import Distiller
 from cankd.utils import UserError
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import CommonMetricPrinter
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-__all__ = ["DistillationSchedule", "EarlyLines", "GradientClipping", "ProgressBar", "WeightAveraging"]
+__all__ = [
+    "DistillationSchedule",
+    "EarlyLines",
+    "GradientClipping",
+    "PeriodicCheckpoint",
+    "ProgressBar",
+    "WeightAveraging",
+]
 
 
 class DistillationSchedule(HookBase):
@@ -115,6 +124,22 @@ class EarlyLines(HookBase):
             and done < self.trainer.max_iter
         ):
             self._printer.write()
+
+
+class PeriodicCheckpoint(hooks.PeriodicCheckpointer):
+    """Detectron2's :class:`PeriodicCheckpointer`, whose ``max_to_keep`` counts the resumed run's checkpoints, too."""
+
+    def before_train(self) -> None:
+        """Finds the checkpoints of the iterations before this start, and removes those that are too many."""
+        super().before_train()
+        folder = self.checkpointer.save_dir
+        matches = (re.fullmatch(rf"{self.file_prefix}_(\d+)\.pth", name) for name in os.listdir(folder))
+        found = sorted((int(match[1]), match[0]) for match in matches if match)
+        paths = [os.path.join(folder, name) for number, name in found if number < self.trainer.start_iter]
+        surplus = max(0, len(paths) - self.max_to_keep) if self.max_to_keep else 0
+        for path in paths[:surplus]:
+            os.remove(path)
+        self.recent_checkpoints = paths[surplus:]
 
 
 class ProgressBar(HookBase):

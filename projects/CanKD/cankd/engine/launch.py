@@ -1,52 +1,97 @@
 import functools
-import gc
-import sys
+import os
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
-import detectron2.engine
-import torch.distributed as dist
-from detectron2.utils import comm
-from torch.multiprocessing import ProcessExitedException
+from cankd.utils import UserError
 
 from .preflight import check_processes
+from .process_group import connect_store, open_store, run_in_group
+from .started_process import started_process
+from .supervisor import Supervisor
 
 __all__ = ["launch"]
 
 
-def launch(main: Callable, num_gpus: int, *, args: tuple = (), **machines) -> None:
-    """Runs a function in one process or several, as Detectron2's ``launch``, and ends each of them in order.
+def launch(
+    main: Callable,
+    num_gpus: int = 1,
+    *,
+    args: tuple = (),
+    num_machines: int = 1,
+    machine_rank: int = 0,
+    dist_url: str = "auto",
+) -> None:
+    """Runs a function in one process or several, and ends all of them in order.
+
+    Several processes are started here, as Detectron2's ``launch`` does, or have been started by torchrun or SLURM's
+    srun, which is found out from the environment. SIGTERM and SIGINT are passed on to all. If one process fails, the
+    others are ended within seconds, on all machines.
 
     Args:
         main: what each process runs.
         num_gpus: processes on this machine.
         args: of ``main``.
-        machines: ``num_machines``, ``machine_rank`` and ``dist_url``, as Detectron2's ``launch`` has them.
+        num_machines: on each of which this function is called.
+        machine_rank: number of this machine.
+        dist_url: ``tcp://HOST:PORT`` of the first machine, where the processes find each other; "auto" is a free port
+            of a single machine.
 
     Raises:
-        UserError: if there are GPUs, but fewer than processes.
+        UserError: if there are GPUs, but fewer than processes, if another machine failed, or if the arguments are
+            unusable, or contradict torchrun or srun.
         SystemExit: with the status of the first process that failed, or the signal that ended it.
     """
+    started = started_process(num_machines)
+    if started is not None:
+        if (num_gpus, num_machines, machine_rank, dist_url) != (1, 1, 0, "auto"):
+            raise UserError(
+                f"{started.launcher} has started {started.world_size} processes: leave out --num-gpus, --num-machines, "
+                f"--machine-rank and --dist-url, and tell {started.launcher} how many to start"
+            )
+        _run_started(main, args, started)
+        return
     check_processes(num_gpus)
+    if num_gpus * num_machines == 1:
+        main(*args)
+        return
+    host, port = _meeting_point(dist_url, num_machines)
+    store = open_store(host, port) if machine_rank == 0 else connect_store(host, port)
+    worker = functools.partial(
+        _run_spawned, main, args, num_gpus, num_gpus * num_machines, machine_rank, host, store.port
+    )
+    Supervisor(store, num_machines=num_machines, machine_rank=machine_rank).run(worker, num_gpus)
+
+
+def _meeting_point(dist_url, num_machines):
+    if dist_url == "auto" and num_machines == 1:
+        return "127.0.0.1", 0
     try:
-        detectron2.engine.launch(functools.partial(_run, main), num_gpus, args=args, **machines)
-    except ProcessExitedException as error:
-        # One that failed has said itself what is wrong; one that was killed has not.
-        sys.exit(error.exit_code if error.exit_code > 0 else str(error))
+        url = urlsplit(dist_url)
+        if url.scheme == "tcp" and url.hostname and url.port:
+            return url.hostname, url.port
+    except ValueError:  # the port is no number
+        pass
+    raise UserError(
+        f"--dist-url is {dist_url}, and {num_machines} machine(s) need tcp://HOST:PORT, with the name of the first "
+        "machine and a port that is free there"
+    )
 
 
-def _run(main, *args):
-    main(*args)
-    if dist.is_initialized():
-        dist.barrier()  # the first process holds the store that the others still talk to
-        _destroy_process_groups()
+def _run_spawned(main, args, num_local, world_size, machine_rank, host, port, local_rank):
+    """Is what a process runs that the supervisor has started."""
+    rank = machine_rank * num_local + local_rank
+    run_in_group(main, args, store=connect_store(host, port), rank=rank, world_size=world_size, local_rank=local_rank)
 
 
-def _destroy_process_groups():
-    """Ends the threads of all process groups, which may abort a process that exits before them.
-
-    They end with the last reference to their group, and two of these are kept by ``detectron2.utils.comm``.
-    """
-    dist.destroy_process_group()
-    comm._LOCAL_PROCESS_GROUP = None
-    comm._get_global_gloo_group.cache_clear()
-    gc.collect()  # models wrapped by DistributedDataParallel refer to a group, and a trainer to itself
+def _run_started(main, args, started):
+    """Is what a process runs that torchrun or srun has started."""
+    if started.world_size == 1:
+        main(*args)
+        return
+    store = None
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":  # torchrun's own
+        connect = open_store if started.rank == 0 else connect_store
+        store = connect(started.address, started.port)
+    place = {"rank": started.rank, "world_size": started.world_size, "local_rank": started.local_rank}
+    run_in_group(main, args, store=store, **place)

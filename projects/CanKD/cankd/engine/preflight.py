@@ -2,10 +2,12 @@
 
 import argparse
 import contextlib
+import glob
 import os
+from collections.abc import Iterator
 
 import torch
-from cankd.utils import UserError, make_output_dir, replace_file
+from cankd.utils import UserError, lock_directory, make_output_dir, remove_unfinished, replace_file
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -13,7 +15,15 @@ from omegaconf import DictConfig
 
 from .config_file import find_config_file
 
-__all__ = ["check_batch_size", "check_device", "check_output_dir", "check_parts", "check_processes", "prepare_run"]
+__all__ = [
+    "check_batch_size",
+    "check_device",
+    "check_output_dir",
+    "check_parts",
+    "check_processes",
+    "lock_output_dir",
+    "prepare_run",
+]
 
 
 def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
@@ -59,6 +69,30 @@ def check_output_dir(path: str) -> None:
         UserError: if the directory cannot be made or written to.
     """
     make_output_dir(path, called="train.output_dir=")
+
+
+@contextlib.contextmanager
+def lock_output_dir(path: str) -> Iterator[None]:
+    """Keeps other runs out of a run's directory; the main process has the lock, and all know if it does not get it.
+
+    What a killed run has left of checkpoints that it was writing is removed.
+
+    Raises:
+        UserError: if the directory cannot be made or written to, or another run has it.
+    """
+    check_output_dir(path)
+    problem = None
+    with contextlib.ExitStack() as stack:
+        if comm.is_main_process():
+            try:
+                stack.enter_context(lock_directory(path, called="train.output_dir="))
+            except UserError as error:
+                problem = str(error)
+        if problem := comm.all_gather(problem)[0]:
+            raise UserError(problem)
+        if comm.is_main_process():
+            remove_unfinished(os.path.join(glob.escape(path), "*.pth"))
+        yield
 
 
 def check_device(device: str) -> None:

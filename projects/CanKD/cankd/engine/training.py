@@ -20,8 +20,9 @@ from torch import nn
 
 from .best_checkpoint import build_best_checkpoint
 from .build import build_model, is_distillation, load_student, student_of, teacher_model
-from .hooks import DistillationSchedule, EarlyLines, GradientClipping, WeightAveraging
-from .preflight import check_batch_size, check_output_dir, check_parts
+from .graceful_stop import GracefulStop
+from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
+from .preflight import check_batch_size, check_parts, lock_output_dir
 from .trainer import DistillationTrainer
 from .unlabelled import build_unlabelled_loader, mix_batches
 from .wandb_writer import WandbWriter
@@ -87,12 +88,18 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         The last evaluation's results, as :func:`test` gives them.
 
     Raises:
-        UserError: if the config, a checkpoint or the data is unusable; nothing has been trained then.
+        UserError: if the config, a checkpoint or the data is unusable, or another run writes to the output directory;
+            nothing has been trained then.
         NonFiniteError: if a loss becomes infinite or NaN.
+        Interrupted: if SIGTERM or SIGINT asked to stop; the finished steps are saved then.
     """
     check_parts(config)
+    with lock_output_dir(config.train.output_dir):
+        return _train(config, resume, extra_hooks)
+
+
+def _train(config, resume, extra_hooks):
     options = config.train
-    check_output_dir(options.output_dir)
     check_batch_size(config.dataloader.train, comm.get_world_size(), options.accumulate)
     if "evaluator" in config.dataloader:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
@@ -126,19 +133,25 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         student, options.output_dir, averaged=averaged, **trained_beside, trainer=trainer
     )
     best = build_best_checkpoint(config, checkpointer)
+    stop = GracefulStop(checkpointer)
     results = {}
 
     def evaluate_student():
-        found = test(config.dataloader, averaged.module if averaged else student)
+        if stop.is_stopping:
+            return {}
+        with stop.at_once():
+            found = test(config.dataloader, averaged.module if averaged else student)
         if best:
             best.observe(found)
         results.update(found)
         return results
 
-    trainer.register_hooks([*_build_hooks(config, model, checkpointer, evaluate_student, resume), *extra_hooks, best])
-    start = _start(checkpointer, trainer, model, options, resume)
-    is_over = start > 0 and best is not None and best.resume(start)
-    trainer.train(start, start if is_over else options.max_iter)
+    built = _build_hooks(config, model, checkpointer, stop, evaluate_student, resume)
+    trainer.register_hooks([*built, *extra_hooks, best])
+    with stop.listening():
+        start = _start(checkpointer, trainer, model, options, resume)
+        is_over = start > 0 and best is not None and best.resume(start)
+        trainer.train(start, start if is_over else options.max_iter)
     return results
 
 
@@ -172,7 +185,7 @@ def _build_loader(loader, student=None, options=None):
     return instantiate({**loader, "dataset": records})
 
 
-def _build_hooks(config, model, checkpointer, evaluate_student, resume):
+def _build_hooks(config, model, checkpointer, stop, evaluate_student, resume):
     """Returns Detectron2's usual hooks and those of distillation, in the order in which they have to run."""
     options = config.train
     built = [hooks.IterationTimer()]
@@ -185,7 +198,8 @@ def _build_hooks(config, model, checkpointer, evaluate_student, resume):
     if checkpointer.averaged:
         built.append(WeightAveraging(checkpointer.model, checkpointer.averaged))
     if comm.is_main_process():
-        built.append(hooks.PeriodicCheckpointer(checkpointer, **options.checkpointer))
+        built.append(PeriodicCheckpoint(checkpointer, **options.checkpointer))
+    built.append(stop)
     built.append(hooks.EvalHook(options.eval_period, evaluate_student))
     if comm.is_main_process():
         writers = default_writers(options.output_dir, options.max_iter)
@@ -198,8 +212,9 @@ def _build_hooks(config, model, checkpointer, evaluate_student, resume):
 
 def _distribute(model, options):
     arguments = dict(options.ddp)
-    if torch.device(options.device).type == "cpu":
-        arguments["device_ids"] = None
+    on_cpu = torch.device(options.device).type == "cpu"
+    # Not the process's number on its machine, which is Detectron2's: srun may show each process only its own GPU.
+    arguments.setdefault("device_ids", None if on_cpu else [torch.cuda.current_device()])
     return create_ddp_model(model, **arguments)
 
 
@@ -220,6 +235,12 @@ def _start(checkpointer, trainer, model, options, resume):
             f"the processes would start at different iterations, {sorted(starts)}: on several machines "
             f"train.output_dir={options.output_dir} has to be one shared directory"
         )
+    if (
+        resumed
+        and start >= options.max_iter
+        and os.path.basename(checkpointer.get_checkpoint_file()) != "model_final.pth"
+    ):
+        checkpointer.save("model_final", iteration=trainer.iter)  # the run was killed when this alone was missing
     if options.inherit and not resumed:
         if not isinstance(model, Distiller):
             raise UserError("train.inherit is set, but this config has no teacher to inherit from")

@@ -3,7 +3,7 @@ import json
 import os
 from collections.abc import Sequence
 
-from cankd.utils import UserError
+from cankd.utils import UserError, replace_file
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco
 from detectron2.utils.file_io import PathManager
@@ -63,7 +63,7 @@ class FastCOCOEvaluator(COCOEvaluator):
         tasks = self._tasks or self._tasks_from_predictions(detections)
         self._rename_classes(detections)
         if self._output_dir:
-            with PathManager.open(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as f:
+            with replace_file(os.path.join(self._output_dir, "coco_instances_results.json"), "w") as f:
                 json.dump(detections, f)
         if not self._do_evaluation:
             self._logger.info("The annotations are not available: nothing is evaluated.")

@@ -4,16 +4,15 @@ import contextlib
 import copy
 import functools
 import json
+import logging
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable
 
 from cankd.data import load_records
-from cankd.engine import ProgressBar, check_output_dir, evaluate, train
-from cankd.utils import replace_file, write_json
-from detectron2.config import LazyConfig
+from cankd.engine import ProgressBar, check_output_dir, config_yaml, evaluate, train
+from cankd.utils import NonFiniteError, UserError, lock_directory, replace_file, write_json
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
@@ -25,6 +24,10 @@ from .pictures import draw_comparison
 from .report import make_report
 
 __all__ = ["run_demo"]
+
+logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("model_final.pth",)
 
 STUDENT, DISTILLED, TEACHER = "student alone", "CanKD student", "teacher"
 
@@ -43,8 +46,16 @@ def run_demo(student: DictConfig, distilled: DictConfig, output_dir: str, report
 
     Returns:
         Map from row title to box metrics.
+
+    Raises:
+        UserError: if the folder cannot be written, or another demo is running in it.
     """
     check_output_dir(output_dir)
+    with lock_directory(output_dir):
+        return _run(student, distilled, output_dir, report)
+
+
+def _run(student, distilled, output_dir, report):
     for name in ("detectron2", "fvcore", "cankd"):
         setup_logger(output_dir, name=name, configure_stdout=False)
     for config, folder in ((student, "student"), (distilled, "cankd")):
@@ -60,7 +71,7 @@ def run_demo(student: DictConfig, distilled: DictConfig, output_dir: str, report
     results[TEACHER] = _once(distilled, teacher_dir, lambda resume: evaluate(distilled, role="teacher"))
     for step, title, config in ((3, STUDENT, student), (4, DISTILLED, distilled)):
         report(f"[{step}/5] Training the {title}: {config.train.max_iter} iterations")
-        results[title] = _once(config, config.train.output_dir, functools.partial(_train, config))
+        results[title] = _once(config, config.train.output_dir, functools.partial(_train, config), _WEIGHTS)
     report("[5/5] Drawing detections, confusion matrices and features")
     results = {title: results[title] for title in (STUDENT, DISTILLED, TEACHER)}
     _draw(student, distilled, records, output_dir)
@@ -83,31 +94,44 @@ def _train(config, resume):
     return train(config, resume=resume, extra_hooks=(ProgressBar(),))
 
 
-def _once(config, folder, compute):
+def _once(config, folder, compute, needs=()):
     """Computes box metrics and keeps them. What an earlier call began with the same config is continued or returned."""
     config_file, results_file = (os.path.join(folder, name) for name in ("config.yaml", "results.json"))
-    with tempfile.TemporaryDirectory() as scratch:
-        LazyConfig.save(config, os.path.join(scratch, "config.yaml"))
-        wanted = _read(os.path.join(scratch, "config.yaml"))
+    wanted = config_yaml(config)
     begun = _read(config_file) == wanted
-    if begun and os.path.isfile(results_file):
-        return {name: math.nan if value is None else value for name, value in json.loads(_read(results_file)).items()}
+    if begun and all(os.path.isfile(os.path.join(folder, name)) for name in needs):
+        with contextlib.suppress(TypeError, ValueError):  # nothing was written, or it was damaged since
+            return {
+                name: math.nan if value is None else value for name, value in json.loads(_read(results_file)).items()
+            }
     if not begun:
-        os.makedirs(folder, exist_ok=True)
-        for name in ("results.json", "last_checkpoint", "metrics.json"):  # another config's
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(folder, name))
+        _clear(folder)
         with replace_file(config_file, "w") as f:
             f.write(wanted)
-    metrics = compute(resume=begun)["bbox"]
+    try:
+        metrics = compute(resume=begun)["bbox"]
+    except UserError as error:
+        if not begun or isinstance(error, NonFiniteError):
+            raise
+        logger.warning("%s starts anew: %s", folder, error)
+        _clear(folder)
+        metrics = compute(resume=False)["bbox"]
     write_json(results_file, metrics)
     return metrics
+
+
+def _clear(folder):
+    """Removes what tells a run that it was begun."""
+    os.makedirs(folder, exist_ok=True)
+    for name in ("results.json", "last_checkpoint", "metrics.json"):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(folder, name))
 
 
 def _read(path):
     if not os.path.isfile(path):
         return None
-    with open(path) as f:
+    with open(path, errors="replace") as f:
         return f.read()
 
 

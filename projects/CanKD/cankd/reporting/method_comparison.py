@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from cankd.engine import check_output_dir, describe_config, evaluate, load_config, train, use_method
+from cankd.engine import check_output_dir, describe_config, evaluate, load_config, save_config, train, use_method
 from cankd.evaluation import METRICS
 from cankd.utils import UserError, write_json
 from cankd.visualization import draw_method_points
@@ -215,7 +215,7 @@ def _train_run(run, threads):
         setup_logger(folder, name=name, configure_stdout=False)
     with open(os.path.join(folder, "console.txt"), "a") as console:
         with contextlib.redirect_stdout(console), contextlib.redirect_stderr(console):
-            LazyConfig.save(config, os.path.join(folder, "config.yaml"))
+            save_config(config, os.path.join(folder, "config.yaml"))
             try:
                 metrics = train(config, resume=True)
             except UserError as error:

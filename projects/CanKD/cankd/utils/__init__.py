@@ -1,7 +1,17 @@
 from .arguments import PictureArgumentParser, add_model_arguments, image_size, model_arguments, named_path
 from .channel_order import orders_differ, reorder_channels
-from .errors import ComparisonError, NonFiniteError, TooSmallError, UserError, report_mistakes, where
-from .files import make_output_dir, place_of, replace_file, write_json
+from .directory_lock import lock_directory
+from .errors import (
+    ComparisonError,
+    Interrupted,
+    NonFiniteError,
+    TooSmallError,
+    UserError,
+    is_lost_connection,
+    report_mistakes,
+    where,
+)
+from .files import create_folder, make_output_dir, place_of, remove_unfinished, replace_file, write_json
 from .random_numbers import RandomNumbers
 from .tables import escape_markdown, markdown_table, spread
 from .unlabelled import UNLABELLED, split_unlabelled

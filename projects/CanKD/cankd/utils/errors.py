@@ -1,8 +1,11 @@
 """A user's mistakes end in one line that says what to do; bugs keep their stack trace."""
 
+import errno
 import functools
 import logging
 import os
+import re
+import signal
 import sys
 import sysconfig
 import time
@@ -10,9 +13,20 @@ import traceback
 from collections.abc import Callable
 
 import detectron2
+import torch.distributed as dist
 from detectron2.utils import comm
 
-__all__ = ["ComparisonError", "NonFiniteError", "TooSmallError", "UserError", "report_mistakes", "where"]
+__all__ = [
+    "ComparisonError",
+    "Interrupted",
+    "NonFiniteError",
+    "TooSmallError",
+    "UserError",
+    "is_disk_full",
+    "is_lost_connection",
+    "report_mistakes",
+    "where",
+]
 
 
 class UserError(ValueError):
@@ -40,6 +54,32 @@ class NonFiniteError(UserError, FloatingPointError):
     """A loss or a weight that became infinite or NaN."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Work that was ended in order because a signal asked for it."""
+
+    def __init__(self, number: int, *, together: bool = False):
+        """
+        Args:
+            number: of the signal.
+            together: whether all processes have ended their work at the same place.
+        """
+        super().__init__(number)
+        self.number = number
+        self.together = together
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tells whether there was no space left to write to, or none that this user may have."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_lost_connection(error: BaseException) -> bool:
+    """Tells whether an error only says that another process of a distributed run has ended."""
+    if not (isinstance(error, RuntimeError) and dist.is_available() and dist.is_initialized()):
+        return False
+    return bool(re.search(r"Connection (was likely )?(closed|reset)|remote process exited|Broken pipe", str(error)))
+
+
 def where(error: BaseException) -> str:
     """Returns the file and line that an error came from: the innermost one that is no package's, Detectron2's or ours.
 
@@ -63,7 +103,9 @@ _PACKAGES = tuple(folder + os.sep for folder in _FOLDERS)
 
 
 def report_mistakes(when_interrupted: str = "") -> Callable:
-    """Decorates a command: a :class:`UserError` prints one line and exits with 1.
+    """Decorates a command: a :class:`UserError` prints one line and exits with 1, a full disk likewise.
+
+    A signal ends it with 128 and its number, as shells have it.
 
     Args:
         when_interrupted: what to tell a user who presses Ctrl-C, for example how to continue.
@@ -76,10 +118,14 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
             logging.getLogger("detectron2.engine.train_loop").addFilter(_hides_mistakes)
             try:
                 return main(*args, **kwargs)
-            except KeyboardInterrupt:
-                sys.exit(f"Interrupted. {when_interrupted}".strip())
-            except UserError as error:
-                rank = comm.get_rank()
+            except KeyboardInterrupt as error:
+                if _rank() == 0:
+                    print(f"Interrupted. {when_interrupted}".strip(), file=sys.stderr)
+                raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from error
+            except (UserError, OSError) as error:
+                if not _is_mistake(error):
+                    raise
+                rank = _rank()
                 if rank > 0:
                     time.sleep(10)  # if the first process has the same to say, this one is ended meanwhile
                 sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}Error: {error}")
@@ -89,5 +135,14 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
     return decorate
 
 
+def _rank():
+    """Returns the process's rank, also before the processes have found each other."""
+    return comm.get_rank() or int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or 0)
+
+
+def _is_mistake(error):
+    return isinstance(error, UserError) or is_disk_full(error)
+
+
 def _hides_mistakes(record):
-    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
+    return not (record.exc_info and (_is_mistake(record.exc_info[1]) or is_lost_connection(record.exc_info[1])))

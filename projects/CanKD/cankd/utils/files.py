@@ -1,15 +1,19 @@
 import contextlib
+import glob
 import json
 import math
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from cankd.utils import UserError
 from detectron2.utils.file_io import PathManager
 
-__all__ = ["make_output_dir", "place_of", "replace_file", "write_json"]
+from .errors import UserError, is_disk_full
+
+__all__ = ["create_folder", "make_output_dir", "place_of", "remove_unfinished", "replace_file", "write_json"]
 
 
 def place_of(path: str) -> str:
@@ -38,20 +42,101 @@ def make_output_dir(path: str, *, called: str = "the directory ") -> None:
 
 @contextlib.contextmanager
 def replace_file(path: str, mode: str = "wb") -> Iterator[IO]:
-    """Gives a file to write to that takes its name only once it is whole; if writing fails, what was there stays.
+    """Gives a file to write to that takes its name only once it is whole and on the disk.
+
+    If writing fails, what was there stays.
 
     Args:
         path: the file's final name.
         mode: "wb" or "w".
+
+    Raises:
+        UserError: if the disk is full.
     """
-    unfinished = f"{path}.unfinished"
+    unfinished = _unfinished_name(path)
+    with _naming_full_disk(path):
+        try:
+            with open(unfinished, mode.replace("w", "x")) as f:  # fails where anything has the name, a link too
+                yield f
+                f.flush()
+                os.fsync(f.fileno())
+            os.replace(unfinished, path)
+            _flush_names(path)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(unfinished)
+
+
+@contextlib.contextmanager
+def create_folder(path: str) -> Iterator[str]:
+    """Gives a folder to fill that takes its name only once it is whole and on the disk.
+
+    Args:
+        path: the folder's final name. It must not be there.
+
+    Raises:
+        UserError: if the disk is full; nothing is left then.
+    """
+    unfinished = _unfinished_name(path)
+    with _naming_full_disk(path):
+        try:
+            os.mkdir(unfinished)
+            yield unfinished
+            os.sync()  # much faster than thousands of files one by one
+            os.rename(unfinished, path)
+            _flush_names(path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def remove_unfinished(path: str) -> None:
+    """Removes what killed processes have left of a file or folder. Nobody may be writing it.
+
+    Args:
+        path: its final name, in which ``*`` stands for anything.
+    """
+    for name in glob.glob(f"{path}.{'[0-9a-f]' * _TOKEN}.unfinished"):
+        shutil.rmtree(name) if os.path.isdir(name) else os.remove(name)
+
+
+_TOKEN = 16  # hexadecimal digits
+
+
+def _unfinished_name(path):
+    return f"{path}.{secrets.token_hex(_TOKEN // 2)}.unfinished"
+
+
+def _flush_names(path):
+    """Brings a new name to the disk; a file system whose folders need no such thing may refuse."""
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
     try:
-        with open(unfinished, mode) as f:
-            yield f
-        os.replace(unfinished, path)
+        with contextlib.suppress(OSError):
+            os.fsync(folder)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(unfinished)
+        os.close(folder)
+
+
+@contextlib.contextmanager
+def _naming_full_disk(path):
+    try:
+        yield
+    except Exception as error:
+        causes = [error]  # torch.save raises another error while it handles the disk's
+        while cause := causes[-1].__cause__ or causes[-1].__context__:
+            causes.append(cause)
+        if not any(map(is_disk_full, causes)):
+            raise
+        raise UserError(
+            f"{path} cannot be written: the disk at {_mount_point(path)} is full. Nothing was replaced. Free space on "
+            "it, or write to another one"
+        ) from error
+
+
+def _mount_point(path):
+    path = os.path.realpath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def write_json(path: str, contents: Any) -> None:

@@ -1,7 +1,5 @@
-import contextlib
-import os
-
 import matplotlib.pyplot as plt
+from cankd.utils import replace_file
 from matplotlib.figure import Figure
 
 __all__ = ["save_figure"]
@@ -13,12 +11,12 @@ def save_figure(figure: Figure, path: str) -> None:
     Args:
         figure: of pyplot.
         path: PNG file.
+
+    Raises:
+        UserError: if the disk is full.
     """
-    unfinished = f"{path}.unfinished"
     try:
-        figure.savefig(unfinished, format="png", dpi=150)
-        os.replace(unfinished, path)
+        with replace_file(path) as f:
+            figure.savefig(f, format="png", dpi=150)
     finally:
         plt.close(figure)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(unfinished)

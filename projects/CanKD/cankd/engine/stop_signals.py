@@ -1,0 +1,62 @@
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+__all__ = ["StopSignals"]
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopSignals(contextlib.AbstractContextManager):
+    """Catches, while entered, what asks a process to end: SIGTERM (SLURM, Kubernetes, ``kill``) and SIGINT (Ctrl-C).
+
+    A terminal, SLURM and torchrun send one request several ways at once, so what follows within two seconds is the same
+    request. Forked processes, such as a data loader's workers, leave these signals to their parent.
+
+    Attributes:
+        received: the signal that came, None if none.
+    """
+
+    _entered = 0
+
+    def __init__(self, *, first: Callable[[signal.Signals], None], again: Callable[[signal.Signals], None]):
+        """
+        Args:
+            first: called at the first signal.
+            again: called at a second request.
+        """
+        self.received = None
+        self._first = first
+        self._again = again
+        self._previous = {}
+
+    def __enter__(self) -> "StopSignals":
+        """Catches the signals; in another thread than the main one, Python admits no such thing."""
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._handle) for number in _SIGNALS}
+        StopSignals._entered += 1
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Gives the signals back."""
+        StopSignals._entered -= 1
+        for number, handler in self._previous.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+    def _handle(self, number, frame):
+        if self.received is None:
+            self.received, self._time = signal.Signals(number), time.monotonic()
+            self._first(self.received)
+        elif time.monotonic() - self._time > 2:
+            self._again(self.received)
+
+
+def _leave_signals_to_the_parent():
+    if StopSignals._entered:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
+os.register_at_fork(after_in_child=_leave_signals_to_the_parent)
