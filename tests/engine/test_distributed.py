@@ -1,9 +1,15 @@
 """Two processes on the CPU."""
 
+import glob
 import json
 import multiprocessing.util
 import os
+import pathlib
 import signal
+import socket
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
@@ -12,14 +18,18 @@ import torch
 import torch.nn.functional as F
 from cankd.data.checks import check_masks
 from cankd.engine import DistillationTrainer, launch, load_config, train
+from cankd.engine.stop_signals import StopSignals
 from cankd.modeling import CanKDHead, Distiller, Teacher, match_levels
 from cankd.modeling.meta_arch import SemSegHead
-from cankd.utils import UserError, report_mistakes
+from cankd.utils import Interrupted, UserError, report_mistakes
 from detectron2.config import LazyConfig
+from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.layers import ShapeSpec
 from detectron2.utils import comm
 from torch import nn
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 class Backbone(nn.Module):
@@ -193,8 +203,6 @@ def train_retinanet(config_file, datasets, path):
 def test_ranks_hold_identical_weights_warming_up_distilling_and_stopped(
     quick_config, tiny_scenes, tmp_path, monkeypatch
 ):
-    from detectron2.data import MetadataCatalog
-
     root = MetadataCatalog.get(tiny_scenes[0]).json_file.split("/tiny_scenes_train")[0]
     monkeypatch.setenv("DETECTRON2_DATASETS", root)
     config = quick_config("DigitScenes/retinanet_R10_from_R18.py", max_iter=6)
@@ -206,4 +214,106 @@ def test_ranks_hold_identical_weights_warming_up_distilling_and_stopped(
     lines = [json.loads(line) for line in (tmp_path / "ranks.jsonl").read_text().splitlines()]
     assert [scale for scale, _ in lines] == [0, 0.5, 1, 1, 0, 0]
     assert all(same for _, same in lines)
+    assert (tmp_path / "run" / "model_final.pth").exists()
+
+
+def stop_after_the_launcher_is_told(folder):
+    """Is asked to stop by the launcher, which has got SIGTERM from outside."""
+    asked = []
+    with StopSignals(first=asked.append, again=asked.append):
+        if comm.is_main_process():
+            os.kill(os.getppid(), signal.SIGTERM)
+        while not asked:
+            time.sleep(0.01)
+        comm.synchronize()
+    (folder / f"{comm.get_rank()} {asked[0].name}").touch()
+    raise Interrupted(asked[0], together=True)
+
+
+def test_a_signal_to_the_launcher_ends_all_in_order(tmp_path):
+    with pytest.raises(SystemExit) as end:
+        run_in_two_processes(stop_after_the_launcher_is_told, tmp_path)
+    assert end.value.code == 128 + signal.SIGTERM
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0 SIGTERM", "1 SIGTERM"]
+
+
+def note_listeners(path):
+    """Writes the addresses at which this machine listens to the launcher's store."""
+    if comm.is_main_process():
+        inodes = {os.readlink(link) for link in glob.glob(f"/proc/{os.getppid()}/fd/*") if os.path.exists(link)}
+        rows = [line.split() for name in ("tcp", "tcp6") for line in open(f"/proc/net/{name}").readlines()[1:]]
+        path.write_text(" ".join(row[1][:-5] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes))
+
+
+def start_machine(rank, port, main, *args):
+    launch(main, 1, num_machines=2, machine_rank=rank, dist_url=f"tcp://localhost:{port}", args=args)
+
+
+def kill_the_second_machine(folder):
+    torch.distributed.all_reduce(torch.ones(1))
+    (folder / f"{comm.get_rank()} {comm.get_local_rank()}").touch()
+    kill_the_second_rank()
+
+
+def test_one_machines_failure_ends_the_other_in_one_line(tmp_path, capfd):
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    second = multiprocessing.get_context("fork").Process(
+        target=start_machine, args=(1, port, kill_the_second_machine, tmp_path)
+    )
+    second.start()
+    with pytest.raises(UserError, match="^Machine 1 failed: its log says why. The processes of this machine were"):
+        start_machine(0, port, kill_the_second_machine, tmp_path)
+    second.join()
+    assert second.exitcode == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0 0", "1 0"]
+    said = [line for line in capfd.readouterr().err.splitlines() if "rror" in line or "Traceback" in line]
+    assert said == ["Error: process 0 terminated with signal SIGKILL"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/tcp"), reason="lists sockets as Linux does")
+def test_the_store_listens_to_this_machine_alone(tmp_path):
+    run_in_two_processes(note_listeners, tmp_path / "listeners")
+    assert (tmp_path / "listeners").read_text() == "0100007F"  # 127.0.0.1
+
+
+def register_tiny_scenes(names):
+    """Returns a Python file that registers the small splits."""
+    lines = ["from cankd.data import DigitScenes, register_digit_scenes"]
+    for name, images, split in zip(names, (24, 6), ("train", "val")):
+        lines.append(f"register_digit_scenes({name!r}, DigitScenes(split={split!r}, num_images={images}))")
+    return "\n".join(lines)
+
+
+def start_by_environment(rank, config, *overrides, port):
+    """Starts the training script as torchrun does, one process on each of two machines."""
+    place = {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "MASTER_ADDR": "localhost", "MASTER_PORT": port}
+    environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
+    command = [sys.executable, "tools/lazyconfig_train_net.py", "--config-file", config, *overrides]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def test_torchrun_trains_on_two_machines_and_stops_where_one_is_told(quick_config, tiny_scenes, tmp_path, monkeypatch):
+    config = quick_config("DigitScenes/retinanet_R10.py", max_iter=1000, log_period=1)
+    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    root = MetadataCatalog.get(tiny_scenes[0]).json_file.split(f"/{tiny_scenes[0]}")[0]
+    monkeypatch.setenv("DETECTRON2_DATASETS", root)
+    (tmp_path / "datasets.py").write_text(register_tiny_scenes(tiny_scenes))
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+    options = str(tmp_path / "config.yaml"), "--datasets", str(tmp_path / "datasets.py")
+    runs = [start_by_environment(rank, *options, port=port) for rank in (0, 1)]
+    while not (tmp_path / "run" / "metrics.json").exists():
+        assert runs[0].poll() is None and runs[1].poll() is None
+        time.sleep(0.05)
+    runs[1].send_signal(signal.SIGTERM)
+    said = [run.communicate()[1] for run in runs]
+    assert [run.returncode for run in runs] == [143, 143]
+    assert "Interrupted. Training continues from the last checkpoint with --resume" in said[0].splitlines()[-1]
+    assert "Interrupted" not in said[1] and "Traceback" not in "".join(said)
+    last = int((tmp_path / "run" / "last_checkpoint").read_text()[6:13])
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(last + 1))
+    config.train.max_iter = last + 3
+    train(config, resume=True)
     assert (tmp_path / "run" / "model_final.pth").exists()

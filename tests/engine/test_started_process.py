@@ -41,14 +41,18 @@ def test_srun_without_a_list_of_machines():
 
 
 def test_job_steps_have_different_ports():
-    steps = [started_process(environ={**SLURM, "SLURM_JOB_ID": job, "SLURM_STEP_ID": step}) for job in "78" for step in "01"]
+    steps = [
+        started_process(environ={**SLURM, "SLURM_JOB_ID": job, "SLURM_STEP_ID": step}) for job in "78" for step in "01"
+    ]
     assert len({step.port for step in steps}) == 4 and all(1024 < step.port < 32768 for step in steps)
 
 
 def test_a_batch_script_without_srun_is_one_process():
     batch = {key: value for key, value in SLURM.items() if key != "SLURM_STEP_ID"}
     assert started_process(environ={**batch, "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"}) is None
-    assert started_process(environ={**SLURM, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}) is None  # salloc's shell
+    assert (
+        started_process(environ={**SLURM, "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}) is None
+    )  # salloc's shell
 
 
 def test_one_task_a_machine_may_start_its_processes_itself():

@@ -5,7 +5,6 @@ import signal
 import pytest
 from cankd.utils import UserError, lock_directory
 
-
 kept = contextlib.ExitStack()
 
 

@@ -54,7 +54,9 @@ def test_a_full_disk_leaves_what_was_there_and_is_named(small_disk, name):
         path.write_text("old")
     with pytest.raises(UserError, match=f"{path} cannot be written: the disk at {small_disk} is full"):
         WRITERS[name](str(path))
-    assert [entry.name for entry in small_disk.iterdir() if not entry.name.endswith(".lock")] == [name] * (name != "data")
+    assert [entry.name for entry in small_disk.iterdir() if not entry.name.endswith(".lock")] == [name] * (
+        name != "data"
+    )
     assert name == "data" or path.read_text() == "old"
 
 

@@ -1,0 +1,121 @@
+"""SIGTERM and SIGINT: what is asked to stop stops in order, and goes on as if nothing had been."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+
+import cankd.engine.training
+import pytest
+from cankd.engine import train
+from cankd.engine.graceful_stop import GracefulStop
+from cankd.engine.stop_signals import StopSignals
+from cankd.utils import Interrupted, report_mistakes
+from detectron2.engine import HookBase
+
+CONFIG = "DigitScenes/retinanet_R10.py"
+
+
+class SendSignal(HookBase):
+    def __init__(self, number, iteration):
+        self.number, self.iteration = number, iteration
+
+    def before_step(self):
+        if self.trainer.iter == self.iteration:
+            os.kill(os.getpid(), self.number)
+
+
+def trained_iterations(folder):
+    lines = map(json.loads, (folder / "metrics.json").read_text().splitlines())
+    return [line["iteration"] for line in lines if "total_loss" in line]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_step_is_finished_and_saved(quick_config, tmp_path, number):
+    config = quick_config(CONFIG, max_iter=4)
+    before = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
+    with pytest.raises(Interrupted) as stop:
+        train(config, extra_hooks=(SendSignal(number, 1),))
+    assert (stop.value.number, stop.value.together) == (number, True)
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == before
+    assert "bbox" in train(config, resume=True)
+    assert trained_iterations(tmp_path / "run") == [0, 1, 2, 3]
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
+
+
+@pytest.mark.parametrize("period", [100, 2])  # of the checkpoints, with none or one before the evaluation
+def test_an_evaluation_ends_at_once(quick_config, tmp_path, monkeypatch, period):
+    def evaluate(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)  # Python runs signal handlers between its instructions
+        pytest.fail("went on")
+
+    config = quick_config(CONFIG, max_iter=4, eval_period=2)
+    config.train.checkpointer.period = period
+    monkeypatch.setattr(cankd.engine.training, "test", evaluate)
+    with pytest.raises(Interrupted):
+        train(config)
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.pth")) == ["model_0000001.pth"]
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000001.pth"
+
+
+def test_after_the_last_step_the_run_is_whole_and_nothing_is_evaluated(quick_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(cankd.engine.training, "test", lambda *args: pytest.fail("evaluated"))
+    with pytest.raises(Interrupted):
+        train(quick_config(CONFIG, max_iter=2), extra_hooks=(SendSignal(signal.SIGTERM, 1),))
+    assert [path.name for path in (tmp_path / "run").glob("*.pth")] == ["model_final.pth"]
+
+
+def test_what_several_senders_ask_at_once_counts_once(monkeypatch):
+    now, calls = [100.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with StopSignals(first=lambda n: calls.append(("first", n)), again=lambda n: calls.append(("again", n))) as signals:
+        for number, wait in ((signal.SIGINT, 0.1), (signal.SIGTERM, 1.5), (signal.SIGINT, 1), (signal.SIGINT, 0)):
+            os.kill(os.getpid(), number)
+            now[0] += wait
+    assert calls == [("first", signal.SIGINT), ("again", signal.SIGINT)]
+    assert signals.received == signal.SIGINT
+
+
+def in_a_fork(function):
+    """Returns the status that a forked process ends with."""
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(BaseException):
+            function()
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+def test_a_second_request_ends_the_process(monkeypatch):
+    def ask_twice():
+        with GracefulStop(None).listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+            now = time.monotonic()
+            time.monotonic = lambda: now + 3
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert os.WTERMSIG(in_a_fork(ask_twice)) == signal.SIGTERM
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="signals are blocked as POSIX has it")
+def test_workers_leave_signals_to_their_parent():
+    """SLURM signals all processes of a job step, and a loader whose worker is killed ends the training."""
+    with StopSignals(first=lambda number: None, again=lambda number: None):
+        assert in_a_fork(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 0
+    assert os.WTERMSIG(in_a_fork(lambda: os.kill(os.getpid(), signal.SIGTERM))) == signal.SIGTERM
+
+
+@pytest.mark.parametrize("error, status", [(Interrupted(signal.SIGTERM), 143), (KeyboardInterrupt(), 130)])
+def test_a_command_says_one_line_and_ends_as_shells_expect(capsys, error, status):
+    @report_mistakes("Training continues with --resume.")
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == status
+    assert capsys.readouterr().err == "Interrupted. Training continues with --resume.\n"
