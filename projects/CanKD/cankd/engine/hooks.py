@@ -2,12 +2,12 @@ import os
 import re
 import sys
 
-import torch
 from cankd.modeling import Distiller
 from cankd.utils import UserError
 from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import CommonMetricPrinter
 from torch import nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
@@ -73,10 +73,16 @@ class GradientClipping(HookBase):
         self._norm_type = norm_type
 
     def after_backward(self) -> None:
-        """Clips in place; under mixed precision the trainer has unscaled the gradients by now."""
+        """Clips in place, unless the norm is infinite or NaN, which clipping would spread over all gradients.
+
+        Under mixed precision the trainer has unscaled the gradients by now. It gets the norm.
+        """
         groups = self.trainer.optimizer.param_groups
-        parameters = [parameter for group in groups for parameter in group["params"]]
-        torch.nn.utils.clip_grad_norm_(parameters, self._max_norm, self._norm_type)
+        parameters = [parameter for group in groups for parameter in group["params"] if parameter.grad is not None]
+        norm = get_total_norm([parameter.grad for parameter in parameters], self._norm_type)
+        if norm.isfinite():
+            clip_grads_with_norm_(parameters, self._max_norm, norm)
+        self.trainer.gradient_norm = norm
 
 
 class WeightAveraging(HookBase):

@@ -6,12 +6,16 @@ import torch
 from cankd.utils import NonFiniteError
 from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 __all__ = ["DistillationTrainer", "EndOfTraining"]
 
 
 class EndOfTraining(BaseException):
     """Raised by a hook to end training in order before its last iteration. No error, so that nothing logs it as one."""
+
+
+_SMALLEST_SCALE = 2.0**-24  # the smallest number of float16
 
 
 class DistillationTrainer(SimpleTrainer):
@@ -54,7 +58,8 @@ class DistillationTrainer(SimpleTrainer):
         """Trains on one batch.
 
         Raises:
-            NonFiniteError: if a loss is infinite or NaN, before the weights are touched.
+            NonFiniteError: if a loss or a gradient is infinite or NaN, before the weights are touched. Under float16
+                gradients may be, until their scale has been lowered so far that it is of no use.
         """
         assert self.model.training, "the model was changed to eval mode"
         start = time.perf_counter()
@@ -64,10 +69,14 @@ class DistillationTrainer(SimpleTrainer):
         self.optimizer.zero_grad()
         losses = self._compute_gradients(data)
         self.grad_scaler.unscale_(self.optimizer)
+        self.gradient_norm = None
         self.after_backward()
+        if self.gradient_norm is None:
+            self.gradient_norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         self._write_checked_metrics(losses, data, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        self._check_scale()
 
     def _compute_gradients(self, data) -> dict[str, Tensor]:
         """Adds the gradients of a batch up, part by part; returns its losses, the means over all of its images."""
@@ -97,10 +106,13 @@ class DistillationTrainer(SimpleTrainer):
 
     def _write_checked_metrics(self, losses: Mapping[str, Tensor], data, data_time):
         """Fetches all losses from the device at once, for the check and for the log."""
-        values = torch.stack([loss.detach().float().reshape(()) for loss in losses.values()]).cpu()
-        broken = [name for name, finite in zip(losses, values.isfinite().tolist()) if not finite]
+        scalars = [*losses.values(), self.gradient_norm]
+        *values, norm = torch.stack([scalar.detach().float().reshape(()) for scalar in scalars]).cpu()
+        broken = [name for name, value in zip(losses, values) if not value.isfinite()]
+        if not (broken or norm.isfinite() or self.grad_scaler.is_enabled()):
+            broken = self._broken_gradients()
         if broken:
-            shown = ", ".join(f"{name}={value:.4g}" for name, value in zip(losses, values.tolist()))
+            shown = ", ".join(f"{name}={value:.4g}" for name, value in zip(losses, values))
             raise NonFiniteError(
                 f"{' and '.join(broken)} became infinite or NaN at iteration {self.iter} (images "
                 f"{[x.get('image_id', x.get('file_name')) for x in data]}; {shown}). No step was taken and the last "
@@ -108,6 +120,21 @@ class DistillationTrainer(SimpleTrainer):
                 "(train.clip_gradients.max_norm), then --resume"
             )
         self._write_metrics(dict(zip(losses, values)), data_time)
+
+    def _broken_gradients(self):
+        """Names the first gradient that is infinite or NaN; none is if only the sum of their squares is too large."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                return [f"the gradient of {name.removeprefix('module.')}"]
+        return []
+
+    def _check_scale(self):
+        if self.grad_scaler.is_enabled() and self.grad_scaler.get_scale() < _SMALLEST_SCALE:
+            raise NonFiniteError(
+                f"the gradients are infinite or NaN in float16 at whatever scale, now {self.grad_scaler.get_scale():g}, "
+                f"at iteration {self.iter}: no step has been taken for long. Train in bfloat16 "
+                "(train.amp.precision=bfloat16) or without mixed precision, or lower the learning rate, then --resume"
+            )
 
     def state_dict(self) -> dict:
         """Returns the state to resume from."""
