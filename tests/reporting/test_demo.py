@@ -5,6 +5,7 @@ import cankd.reporting.demo
 import cv2
 import pytest
 from cankd.reporting import comparison_table, gap_closed, run_demo
+from cankd.utils import UserError, lock_directory
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -81,6 +82,28 @@ def test_other_options_start_anew(demo, tmp_path, monkeypatch):
         demo(max_iter=3)
     demo(max_iter=3)
     assert resumed == [(2, False), (2, False), (3, False), (3, False), (3, False)]
+
+
+def test_recovers_from_any_state_of_its_folder(demo, tmp_path):
+    demo(max_iter=2)
+    folder = tmp_path / "demo"
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "student" / "results.json").write_bytes(b"\xff{")
+    final = folder / "student" / "model_final.pth"
+    final.write_bytes(final.read_bytes()[:1000])
+    (folder / "cankd" / "model_final.pth").unlink()
+    (folder / "teacher" / "config.yaml").write_bytes(b"\xff")
+    demo(max_iter=2)
+    assert json.loads((folder / "results.json").read_text()) == results
+
+
+def test_two_demos_do_not_share_a_folder(demo, tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    with lock_directory(str(tmp_path / "demo")):
+        monkeypatch.setattr("cankd.utils.directory_lock._held", {})  # another process does not know of it
+        with pytest.raises(UserError, match="the directory .*demo is in use by another run"):
+            demo()
+        monkeypatch.undo()
 
 
 def test_share_of_the_gap():

@@ -131,8 +131,8 @@ class DistillationTrainer(SimpleTrainer):
     def _check_scale(self):
         if self.grad_scaler.is_enabled() and self.grad_scaler.get_scale() < _SMALLEST_SCALE:
             raise NonFiniteError(
-                f"the gradients are infinite or NaN in float16 at whatever scale, now {self.grad_scaler.get_scale():g}, "
-                f"at iteration {self.iter}: no step has been taken for long. Train in bfloat16 "
+                "the gradients are infinite or NaN in float16 at whatever scale, now "
+                f"{self.grad_scaler.get_scale():g}, at iteration {self.iter}: no step has been taken for long. Train in bfloat16 "
                 "(train.amp.precision=bfloat16) or without mixed precision, or lower the learning rate, then --resume"
             )
 

@@ -1,0 +1,98 @@
+"""What a killed run has left, and what --resume makes of it."""
+
+import json
+import os
+
+import pytest
+from cankd.checkpoint import DistillationCheckpointer
+from cankd.engine import train
+from cankd.utils import UserError, lock_directory
+from detectron2.engine import HookBase
+
+CONFIG = "DigitScenes/retinanet_R10.py"
+
+
+class Kill(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+class KillBefore(HookBase):
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def before_step(self):
+        if self.trainer.iter == self.iteration:
+            raise Kill
+
+
+def checkpoints(folder):
+    return sorted(path.name for path in folder.glob("*.pth"))
+
+
+@pytest.mark.parametrize("step", ["save", "tag_last_checkpoint"])
+def test_the_final_file_comes_when_it_alone_was_missing(quick_config, tmp_path, monkeypatch, step):
+    """The kill fell after the last periodic checkpoint, at the end, or before the final file was named as the last."""
+    original = getattr(DistillationCheckpointer, step)
+
+    def kill_at_the_final_one(self, name, **kwargs):
+        if name.startswith("model_final"):
+            raise Kill
+        original(self, name, **kwargs)
+
+    config = quick_config(CONFIG, max_iter=2, checkpointer={"period": 2, "max_to_keep": 5})
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        patch.setattr(DistillationCheckpointer, step, kill_at_the_final_one)
+        train(config)
+    run = tmp_path / "run"
+    assert (run / "last_checkpoint").read_text() == "model_0000001.pth"
+    assert "bbox" in train(config, resume=True)
+    assert checkpoints(run) == ["model_0000001.pth", "model_final.pth"]
+    assert (run / "last_checkpoint").read_text() == "model_final.pth"
+    config.train.max_iter = 3  # goes on where the final file was, and not one further
+    train(config, resume=True)
+    lines = map(json.loads, (run / "metrics.json").read_text().splitlines())
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [0, 1, 2]
+
+
+def test_an_older_final_file_is_replaced(quick_config, tmp_path):
+    config = quick_config(CONFIG, max_iter=1, checkpointer={"period": 1, "max_to_keep": 5})
+    train(config)
+    run = tmp_path / "run"
+    old = (run / "model_final.pth").read_bytes()
+    config.train.max_iter = 4
+    with pytest.raises(Kill):
+        train(config, resume=True, extra_hooks=(KillBefore(3),))
+    config.train.max_iter = 3
+    train(config, resume=True)
+    assert (run / "model_final.pth").read_bytes() != old
+
+
+def test_checkpoints_before_an_interruption_count(quick_config, tmp_path):
+    config = quick_config(CONFIG, max_iter=6, checkpointer={"period": 1, "max_to_keep": 2})
+    run = tmp_path / "run"
+    with pytest.raises(Kill):
+        train(config, extra_hooks=(KillBefore(3),))
+    (run / "model_0000000.pth").write_bytes(b"one too many, as an interruption leaves it")
+    (run / "model_9999999.pth").write_bytes(b"of another run, which was longer")
+    assert checkpoints(run)[1:3] == ["model_0000001.pth", "model_0000002.pth"]
+    train(config, resume=True)
+    assert checkpoints(run) == ["model_0000004.pth", "model_0000005.pth", "model_9999999.pth", "model_final.pth"]
+
+
+def test_a_directory_in_use_is_refused_before_anything_is_written(quick_config, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    run.mkdir()
+    with lock_directory(str(run)):
+        monkeypatch.setattr("cankd.utils.directory_lock._held", {})  # another process does not know of it
+        with pytest.raises(UserError, match=f"train.output_dir={run} is in use by another run, process {os.getpid()}"):
+            train(quick_config(CONFIG))
+        monkeypatch.undo()
+    assert os.listdir(run) == [".lock"]
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_removed(quick_config, tmp_path):
+    left = tmp_path / "run" / f"model_0000001.pth.{'0a' * 8}.unfinished"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    train(quick_config(CONFIG, max_iter=1))
+    assert not left.exists()
