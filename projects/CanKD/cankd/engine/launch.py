@@ -1,4 +1,5 @@
 import functools
+import multiprocessing
 import os
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -57,9 +58,8 @@ def launch(
         return
     host, port = _meeting_point(dist_url, num_machines)
     store = open_store(host, port) if machine_rank == 0 else connect_store(host, port)
-    worker = functools.partial(
-        _run_spawned, main, args, num_gpus, num_gpus * num_machines, machine_rank, host, store.port
-    )
+    place = num_gpus, num_gpus * num_machines, machine_rank, host, store.port, multiprocessing.get_start_method()
+    worker = functools.partial(_run_spawned, main, args, *place)
     Supervisor(store, num_machines=num_machines, machine_rank=machine_rank).run(worker, num_gpus)
 
 
@@ -78,10 +78,12 @@ def _meeting_point(dist_url, num_machines):
     )
 
 
-def _run_spawned(main, args, num_local, world_size, machine_rank, host, port, local_rank):
+def _run_spawned(main, args, num_local, world_size, machine_rank, host, port, start_method, local_rank):
     """Is what a process runs that the supervisor has started."""
-    rank = machine_rank * num_local + local_rank
-    run_in_group(main, args, store=connect_store(host, port), rank=rank, world_size=world_size, local_rank=local_rank)
+    # Otherwise a spawned process spawns its loaders' workers, too, each of which imports everything anew.
+    multiprocessing.set_start_method(start_method, force=True)
+    place = {"rank": machine_rank * num_local + local_rank, "world_size": world_size, "local_rank": local_rank}
+    run_in_group(main, args, store=connect_store(host, port), **place)
 
 
 def _run_started(main, args, started):

@@ -14,7 +14,7 @@ class StopSignals(contextlib.AbstractContextManager):
     """Catches, while entered, what asks a process to end: SIGTERM (SLURM, Kubernetes, ``kill``) and SIGINT (Ctrl-C).
 
     A terminal, SLURM and torchrun send one request several ways at once, so what follows within two seconds is the same
-    request. Forked processes, such as a data loader's workers, leave these signals to their parent.
+    request. Forked processes, such as a data loader's workers, obey their parent alone.
 
     Attributes:
         received: the signal that came, None if none.
@@ -54,9 +54,18 @@ class StopSignals(contextlib.AbstractContextManager):
             self._again(self.received)
 
 
-def _leave_signals_to_the_parent():
+def _obey_the_parent_alone():
+    """Is what a forked process begins with; a data loader ends its workers by SIGTERM."""
     if StopSignals._entered:
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
 
 
-os.register_at_fork(after_in_child=_leave_signals_to_the_parent)
+def _end_with_the_parent(parent):
+    while signal.sigwaitinfo(_SIGNALS).si_pid != parent:
+        pass
+    os._exit(0)
+
+
+if hasattr(signal, "sigwaitinfo"):  # as Linux has
+    os.register_at_fork(after_in_child=_obey_the_parent_alone)

@@ -132,8 +132,9 @@ class DistillationTrainer(SimpleTrainer):
         if self.grad_scaler.is_enabled() and self.grad_scaler.get_scale() < _SMALLEST_SCALE:
             raise NonFiniteError(
                 "the gradients are infinite or NaN in float16 at whatever scale, now "
-                f"{self.grad_scaler.get_scale():g}, at iteration {self.iter}: no step has been taken for long. Train in bfloat16 "
-                "(train.amp.precision=bfloat16) or without mixed precision, or lower the learning rate, then --resume"
+                f"{self.grad_scaler.get_scale():g}, at iteration {self.iter}: no step has been taken for long. Train "
+                "in bfloat16 (train.amp.precision=bfloat16) or without mixed precision, or lower the learning rate, "
+                "then --resume"
             )
 
     def state_dict(self) -> dict:
