@@ -21,7 +21,8 @@ from tests.tiny import batch, save_weights
 ROOT = pathlib.Path(__file__).parents[1]
 README = ROOT / "README.md"
 PROJECT_README = ROOT / "projects" / "CanKD" / "README.md"
-PAGES = [README, PROJECT_README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [README, PROJECT_README, *sorted(DOCS.glob("*.md"))]
 COMMANDS = sorted(
     {
         line.partition(" #")[0].strip()
@@ -34,14 +35,16 @@ COMMANDS = sorted(
 TESTS = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py") if path != pathlib.Path(__file__))
 
 
-def code_of(section):
-    """Returns the Python blocks of a section."""
-    text = README.read_text().split(f"## {section}\n")[1].split("\n## ")[0]
+def code_of(page, section=""):
+    """Returns the Python blocks of a page, or of a section of it."""
+    text = page.read_text()
+    if section:
+        text = text.split(f"## {section}\n")[1].split("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
 def test_data_sets_of_your_own_are_registered_once(tmp_path):
-    data_file, config_file = code_of("Distil your own model")
+    data_file, config_file = code_of(DOCS / "own_model.md")
     (tmp_path / "pets_data.py").write_text(data_file)
     (tmp_path / "pets.py").write_text(config_file)
     try:
@@ -58,12 +61,12 @@ def test_data_sets_of_your_own_are_registered_once(tmp_path):
 
 
 def test_a_recipe_takes_a_published_method_by_a_short_file(tmp_path):
-    text = (README.parent / "projects" / "CanKD" / "README.md").read_text().split("## Other methods\n")[1]
+    text = PROJECT_README.read_text().split("## Other methods\n")[1]
     (config_file,) = re.findall(r"```python\n(.*?)```", text.split("\n## ")[0], re.DOTALL)
-    (tmp_path / "common").symlink_to(README.parent / "configs" / "common")
+    (tmp_path / "common").symlink_to(ROOT / "configs" / "common")
     folder = tmp_path / "COCO-Detection"
     folder.mkdir()
-    for path in (README.parent / "configs" / "COCO-Detection").glob("retinanet_*.py"):
+    for path in (ROOT / "configs" / "COCO-Detection").glob("retinanet_*.py"):
         (folder / path.name).symlink_to(path)
     (folder / "fgd.py").write_text(config_file)
     config = load_config(str(folder / "fgd.py"), ["train.device=cpu", "model.teacher.weights=null"])
@@ -73,7 +76,7 @@ def test_a_recipe_takes_a_published_method_by_a_short_file(tmp_path):
 
 
 def test_a_trained_student_runs_in_plain_detectron2(tmp_path, monkeypatch):
-    lazy, yacs = code_of("A trained student, and then?")
+    lazy, yacs = code_of(README, "A trained student, and then?")
     monkeypatch.chdir(tmp_path)
     output = tmp_path / "output" / "student_cankd"
     output.mkdir(parents=True)
@@ -97,7 +100,7 @@ def test_a_trained_student_runs_in_plain_detectron2(tmp_path, monkeypatch):
 
 
 def test_a_head_of_your_own_in_a_config_and_in_a_loop(tmp_path):
-    head_file, config_file, loop = code_of("A head of your own")
+    head_file, config_file, loop = code_of(DOCS / "own_method.md")
     assert sum(len(block.splitlines()) for block in (head_file, config_file, loop)) <= 25
     (tmp_path / "cosine_head.py").write_text(head_file)
     (tmp_path / "pets_cosine.py").write_text(config_file)
@@ -180,7 +183,7 @@ def test_a_module_beside_a_config_needs_pythonpath(tmp_path, monkeypatch):
 
 def test_output_of_the_check_is_that_of_the_page(quick_config):
     """All titles and lines of the example are still printed, figures aside."""
-    page = (ROOT / "docs" / "no_gain.md").read_text()
+    page = (DOCS / "no_gain.md").read_text()
     lines = []
     check_distillation(quick_config("DigitScenes/retinanet_R10_from_R18.py", **{}), num_images=2, report=lines.append)
     example = re.search(r"weight=500\n```\n\n```\n(.*?)```", page, re.DOTALL)[1]
