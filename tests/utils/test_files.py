@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 from cankd.data import DigitPatches
-from cankd.utils import UserError, create_folder, remove_unfinished, replace_file, write_json
+from cankd.utils import UserError, create_folder, remove_unfinished, replace_file, report_mistakes, write_json
 from cankd.visualization.figures import save_figure
 from matplotlib import pyplot
 
@@ -66,9 +66,22 @@ def test_an_error_while_data_go_to_the_disk_counts(tmp_path, monkeypatch, number
         raise OSError(number, "from the disk")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(UserError, match="a.json cannot be written: the disk at / is full|is full"):
+    with pytest.raises(UserError, match="a.json cannot be written: the disk at /.* is full"):
         write_json(str(tmp_path / "a.json"), 1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_command_says_in_one_line_that_the_disk_is_full(tmp_path):
+    """Also where Detectron2 or a library writes."""
+
+    @report_mistakes()
+    def main(number):
+        raise OSError(number, os.strerror(number), "metrics.json")
+
+    with pytest.raises(SystemExit, match="^Error: the disk is full: .* 'metrics.json'$"):
+        main(errno.ENOSPC)
+    with pytest.raises(PermissionError):
+        main(errno.EACCES)
 
 
 def test_other_errors_stay_what_they_are(tmp_path):

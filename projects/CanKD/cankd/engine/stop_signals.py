@@ -1,4 +1,5 @@
 import contextlib
+import functools
 import os
 import signal
 import threading
@@ -54,10 +55,14 @@ class StopSignals(contextlib.AbstractContextManager):
             self._again(self.received)
 
 
-def _obey_the_parent_alone():
-    """Is what a forked process begins with; a data loader ends its workers by SIGTERM."""
+def _set_mask(how):
     if StopSignals._entered:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        signal.pthread_sigmask(how, _SIGNALS)
+
+
+def _obey_the_parent_alone():
+    """Is what a forked process begins with, its signals blocked; a data loader ends its workers by SIGTERM."""
+    if StopSignals._entered:
         threading.Thread(target=_end_with_the_parent, args=(os.getppid(),), daemon=True).start()
 
 
@@ -68,4 +73,8 @@ def _end_with_the_parent(parent):
 
 
 if hasattr(signal, "sigwaitinfo"):  # as Linux has
-    os.register_at_fork(after_in_child=_obey_the_parent_alone)
+    os.register_at_fork(
+        before=functools.partial(_set_mask, signal.SIG_BLOCK),
+        after_in_parent=functools.partial(_set_mask, signal.SIG_UNBLOCK),
+        after_in_child=_obey_the_parent_alone,
+    )

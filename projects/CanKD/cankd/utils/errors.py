@@ -128,7 +128,8 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
                 rank = _rank()
                 if rank > 0:
                     time.sleep(10)  # if the first process has the same to say, this one is ended meanwhile
-                sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}Error: {error}")
+                full = "" if isinstance(error, UserError) else "the disk is full: "
+                sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}Error: {full}{error}")
 
         return wrapper
 
