@@ -142,7 +142,7 @@ def test_resumed_run_equals_an_uninterrupted_one(quick_config, repeatable, tmp_p
     batches = [batch(size=128, seed=i) for i in range(4)]
 
     def run(folder, first=0, **arguments):
-        monkeypatch.setattr("cankd.engine.training._build_loader", lambda loader, student=None: batches[first:])
+        monkeypatch.setattr("cankd.engine.training._build_loader", lambda *_: batches[first:])
         output_dir = str(tmp_path / folder)
         train(quick_config(CANKD, output_dir=output_dir, checkpointer={"period": 2, "max_to_keep": 5}), **arguments)
 
@@ -159,7 +159,7 @@ def test_averaged_weights_are_the_student_and_resume_exactly(quick_config, repea
     batches = [batch(size=128, seed=i) for i in range(4)]
 
     def run(folder, first=0, ema=True, **arguments):
-        monkeypatch.setattr("cankd.engine.training._build_loader", lambda loader, student=None: batches[first:])
+        monkeypatch.setattr("cankd.engine.training._build_loader", lambda *_: batches[first:])
         config = quick_config(BASELINE, output_dir=str(tmp_path / folder), checkpointer={"period": 2, "max_to_keep": 5})
         config.train.ema.enabled = ema
         del config.dataloader["evaluator"]
