@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from cankd.analysis import check_distillation
-from cankd.analysis.distillation_check import _evaluate_on
+from cankd.analysis.first_scores import _evaluate_on
 from cankd.evaluation import FastCOCOEvaluator
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate

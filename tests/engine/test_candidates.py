@@ -39,10 +39,3 @@ def test_score_is_the_metric_of_the_file(quick_config, tmp_path):
     Candidates(quick_config(CONFIG), str(tmp_path), iterations=2, **options).score([FORM])
     Candidates(quick_config(CONFIG, seed=1), str(tmp_path), iterations=1, **options).score([FORM])
     assert len(list(tmp_path.glob("*.json"))) == 3
-
-
-def test_the_config_of_several_heads_is_a_sum(quick_config, tmp_path):
-    candidates = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1)
-    config = candidates.config([FORM, {**FORM, "scope": "instance"}], "somewhere")
-    assert [head.scope for head in config.model.head.heads] == ["global", "instance"]
-    assert config.train.output_dir == "somewhere" and config.train.max_iter == 4

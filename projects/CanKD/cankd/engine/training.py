@@ -9,7 +9,6 @@ from cankd.data import FileNamingMapper, check_classes, check_crops, check_recor
 from cankd.modeling import Distiller
 from cankd.solver import ExponentialMovingAverage
 from cankd.utils import UserError, write_json
-from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -181,7 +180,7 @@ def _build_loader(loader, student=None, options=None):
         check_crops(records, loader)
         check_shapes(records, loader, student)
     if "mapper" in loader:
-        loader = {**loader, "mapper": L(FileNamingMapper)(mapper=loader.mapper)}
+        loader = {**loader, "mapper": FileNamingMapper(instantiate(loader.mapper))}
     return instantiate({**loader, "dataset": records})
 
 
