@@ -2,6 +2,7 @@
 
 import glob
 import json
+import logging
 import multiprocessing.util
 import os
 import pathlib
@@ -252,10 +253,15 @@ def start_machine(rank, port, main, *args):
     launch(main, 1, num_machines=2, machine_rank=rank, dist_url=f"tcp://localhost:{port}", args=args)
 
 
+@report_mistakes()
 def kill_the_second_machine(folder):
     torch.distributed.all_reduce(torch.ones(1))
     (folder / f"{comm.get_rank()} {comm.get_local_rank()}").touch()
-    kill_the_second_rank()
+    try:
+        kill_the_second_rank()
+    except RuntimeError:  # as Detectron2's training loop does
+        logging.getLogger("detectron2.engine.train_loop").exception("Exception during training:")
+        raise
 
 
 def test_one_machines_failure_ends_the_other_in_one_line(tmp_path, capfd):
@@ -300,11 +306,15 @@ def test_torchrun_trains_on_two_machines_and_stops_where_one_is_told(quick_confi
         port = server.getsockname()[1]
     options = str(tmp_path / "config.yaml"), "--datasets", str(tmp_path / "datasets.py")
     runs = [start_by_environment(rank, *options, port=port) for rank in (0, 1)]
-    while not (tmp_path / "run" / "metrics.json").exists():
-        assert runs[0].poll() is None and runs[1].poll() is None
-        time.sleep(0.05)
-    runs[1].send_signal(signal.SIGTERM)
-    said = [run.communicate()[1] for run in runs]
+    try:
+        while not (tmp_path / "run" / "metrics.json").exists():
+            assert runs[0].poll() is None and runs[1].poll() is None
+            time.sleep(0.05)
+        runs[1].send_signal(signal.SIGTERM)
+        said = [run.communicate(timeout=120)[1] for run in runs]
+    finally:
+        for run in runs:
+            run.kill()
     assert [run.returncode for run in runs] == [143, 143]
     assert "Interrupted. Training continues from the last checkpoint with --resume" in said[0].splitlines()[-1]
     assert "Interrupted" not in said[1] and "Traceback" not in "".join(said)

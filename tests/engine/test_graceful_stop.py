@@ -9,6 +9,7 @@ import time
 
 import cankd.engine.training
 import pytest
+from cankd.checkpoint import DistillationCheckpointer
 from cankd.engine import train
 from cankd.engine.graceful_stop import GracefulStop
 from cankd.engine.stop_signals import StopSignals
@@ -53,12 +54,16 @@ def test_an_evaluation_ends_at_once(quick_config, tmp_path, monkeypatch, period)
         time.sleep(0)  # Python runs signal handlers between its instructions
         pytest.fail("went on")
 
+    saved, save = [], DistillationCheckpointer.save
+    monkeypatch.setattr(
+        DistillationCheckpointer, "save", lambda self, name, **k: saved.append(name) or save(self, name, **k)
+    )
     config = quick_config(CONFIG, max_iter=4, eval_period=2)
     config.train.checkpointer.period = period
     monkeypatch.setattr(cankd.engine.training, "test", evaluate)
     with pytest.raises(Interrupted):
         train(config)
-    assert sorted(path.name for path in (tmp_path / "run").glob("*.pth")) == ["model_0000001.pth"]
+    assert saved == ["model_0000001"]
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000001.pth"
 
 
