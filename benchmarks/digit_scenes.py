@@ -27,7 +27,7 @@ MODELS = {
         "alone cankd no_attention linear pkd at cwd fgd mgd fkd diffkd detkds kd cankd+kd "
         "alone_inherit cankd_inherit pkd_inherit fgd_inherit",
     ),
-    "faster_rcnn": ("faster_rcnn_R10_from_R18_inherit", "alone cankd pkd cwd fgd mgd fkd cankd_inherit"),
+    "faster_rcnn": ("faster_rcnn_R10_from_R18_inherit", "alone cankd pkd fgd linear no_attention diffkd cankd_inherit"),
     "reppoints": ("reppoints_R10_from_X26_inherit", "alone cankd pkd cwd fgd mgd cankd_inherit"),
     "semantic_fpn": (
         "semantic_fpn_R10_from_R18_inherit",

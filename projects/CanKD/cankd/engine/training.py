@@ -108,26 +108,11 @@ def _train(config, resume, extra_hooks):
     student = student_of(model)
     logger.info("Model:\n%s", student)
 
-    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
-    loader = _build_loader(config.dataloader.train, student, options)
-    if (unlabelled := build_unlabelled_loader(config, model)) is not None:
-        loader = mix_batches(loader, unlabelled)
-    trainer = DistillationTrainer(
-        _distribute(model, options),
-        loader,
-        optimizer,
-        precision=choose_precision(options),
-        accumulate=options.accumulate,
-    )
-    if "yacs" in options and comm.is_main_process():
-        path, weights = (os.path.join(options.output_dir, name) for name in ("detectron2.yaml", "model_final.pth"))
-        save_yacs(options.yacs, path, weights=weights, device=options.device)
-    trained_beside = {}
-    if isinstance(model, Distiller):
-        trained_beside["distillation_head"] = model.head
-        if comm.is_main_process():
-            write_json(os.path.join(options.output_dir, DISTILLATION_LOSSES), model.head.losses_by_level)
+    trainer = _build_trainer(config, model)
+    if comm.is_main_process():
+        _write_for_readers(config, model)
     averaged = _average(student, **options.ema)
+    trained_beside = {"distillation_head": model.head} if isinstance(model, Distiller) else {}
     checkpointer = DistillationCheckpointer(
         student, options.output_dir, averaged=averaged, **trained_beside, trainer=trainer
     )
@@ -152,6 +137,31 @@ def _train(config, resume, extra_hooks):
         is_over = start > 0 and best is not None and best.resume(start)
         trainer.train(start, start if is_over else options.max_iter)
     return results
+
+
+def _build_trainer(config, model):
+    """Builds the trainer, with its optimizer and its batches."""
+    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
+    loader = _build_loader(config.dataloader.train, student_of(model), config.train)
+    if (unlabelled := build_unlabelled_loader(config, model)) is not None:
+        loader = mix_batches(loader, unlabelled)
+    return DistillationTrainer(
+        _distribute(model, config.train),
+        loader,
+        optimizer,
+        precision=choose_precision(config.train),
+        accumulate=config.train.accumulate,
+    )
+
+
+def _write_for_readers(config, model):
+    """Writes what ``DefaultPredictor`` and the curves need beside a run's checkpoints and metrics."""
+    folder = config.train.output_dir
+    if "yacs" in config.train:
+        path, weights = (os.path.join(folder, name) for name in ("detectron2.yaml", "model_final.pth"))
+        save_yacs(config.train.yacs, path, weights=weights, device=config.train.device)
+    if isinstance(model, Distiller):
+        write_json(os.path.join(folder, DISTILLATION_LOSSES), model.head.losses_by_level)
 
 
 def choose_precision(options: DictConfig) -> torch.dtype | None:
