@@ -25,10 +25,11 @@ DOCS = ROOT / "docs"
 PAGES = [README, PROJECT_README, *sorted(DOCS.glob("*.md"))]
 COMMANDS = sorted(
     {
-        line.partition(" #")[0].strip()
+        re.sub(r"^(torchrun|srun) .*?(?=tools/)", "", line.partition(" #")[0].strip())
         for page in PAGES
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL)
         for line in block.replace("\\\n", " ").splitlines()
+        if not line.startswith("#")
     }
     - {""}
 )

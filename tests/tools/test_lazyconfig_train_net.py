@@ -68,7 +68,7 @@ def test_distils_any_two_configs(tiny_scenes, load_tool, tmp_path):
     assert (run / "model_final.pth").exists() and (run / "detectron2.yaml").exists()
     assert "weight: 3" in (run / "config.yaml").read_text()
     assert list(json.loads((run / "distillation_losses.json").read_text())) == ["p3", "p4", "p5"]
-    with pytest.raises(SystemExit, match="--teacher has no weights"):
+    with pytest.raises(SystemExit, match="a teacher needs both, its config and its checkpoint"):
         tool.main(tool.parse_arguments(["--config-file", str(tmp_path / "student.yaml"), *teacher[:2]]))
 
 

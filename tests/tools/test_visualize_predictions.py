@@ -60,9 +60,10 @@ def test_refuses_what_is_not_there(draw, quick_config, arguments, message):
 def test_says_that_no_student_is_drawn(draw, quick_config, tmp_path, caplog):
     weights = save_weights(detector("retinanet"), tmp_path / "student.pth")
     draw(quick_config(CANKD), "--images", "1", "--baseline", weights)
-    assert not caplog.messages
+    warning = "Only the teacher is shown: give the student's checkpoint by train.init_checkpoint=FILE"
+    assert warning not in caplog.messages
     draw(quick_config(CANKD), "--images", "1")
-    assert caplog.messages == ["Only the teacher is shown: give the student's checkpoint by train.init_checkpoint=FILE"]
+    assert caplog.messages.count(warning) == 1
 
 
 @pytest.mark.parametrize("name, picture", [("predictions", "predictions.png"), ("data", "samples.png")])
