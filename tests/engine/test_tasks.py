@@ -115,7 +115,7 @@ def test_masks_by_a_recipe(quick_config, tmp_path):
     config.dataloader.evaluator.tasks = ["captions"]
     with pytest.raises(ValueError, match="tasks is .'captions',.; FastCOCOEvaluator knows"):
         train(config)
-    assert not list((tmp_path / "run").glob("*"))  # it shows before training
+    assert not list((tmp_path / "run").glob("[!.]*"))  # it shows before training
     config.dataloader.evaluator.tasks = ["bbox", "segm"]
     assert train(config).keys() == {"bbox", "segm"}
     config.dataloader.train.mapper.use_instance_mask = False
