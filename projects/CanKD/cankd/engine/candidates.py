@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
-from cankd.modeling import SumOfHeads
 from cankd.modeling.distillation_heads.detkds_head import DetKDSHead
 from cankd.utils import ComparisonError, NonFiniteError, write_json
 from detectron2.config import LazyCall
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
+from .methods import add_up
 from .training import train
 
 __all__ = ["Candidates", "Genes"]
@@ -77,9 +77,8 @@ class Candidates:
 
     def _config_of(self, heads):
         """Returns the config with a sum of heads."""
-        calls = [LazyCall(DetKDSHead)(**genes) for genes in heads]
         config = copy.deepcopy(self._config)
-        config.model.head = calls[0] if len(calls) == 1 else LazyCall(SumOfHeads)(heads=calls)
+        config.model.head = add_up([LazyCall(DetKDSHead)(**genes) for genes in heads])
         config.train.output_dir = ""
         return config
 

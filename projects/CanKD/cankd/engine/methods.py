@@ -3,7 +3,7 @@
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cankd.modeling import distillation_heads as heads
 from cankd.modeling.meta_arch import Classifier, RepPoints
@@ -18,7 +18,7 @@ from .build import is_distillation
 from .published import Published, published_setting, pyramid_levels
 from .yacs_file import parse_yacs
 
-__all__ = ["METHODS", "use_method"]
+__all__ = ["METHODS", "add_up", "use_method"]
 
 # Of each method the head, its arguments for any architecture, and those of some. Where an architecture is not
 # published, those of the nearest one stand; the heads' docstrings have the sources.
@@ -121,10 +121,15 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
         chosen = [(part, _setting(config.model, part, published)) for part in name.split("+")]
         chosen += [(setting.beside, Published()) for _, setting in chosen if setting.beside]
         parts = [head for part, setting in chosen for head in _heads(config.model, part, setting)]
-        config.model.head = parts[0] if len(parts) == 1 else L(heads.SumOfHeads)(heads=parts)
+        config.model.head = add_up(parts)
         inherits = inherits or any(setting.inherits for _, setting in chosen)
     config.train.inherit = (config.train.inherit or "auto") if inherits else None
     return config
+
+
+def add_up(parts: Sequence[DictConfig]) -> DictConfig:
+    """Returns the lazy call of one head that does what all of some do."""
+    return parts[0] if len(parts) == 1 else L(heads.SumOfHeads)(heads=list(parts))
 
 
 def _setting(model, name, published):
