@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import detectron2.data.transforms as T
-from cankd.data import CenterCrop, RandomResizedCrop
+from cankd.data import CenterCrop, RandomResizedCrop, is_turned
 from cankd.utils import UserError
 from detectron2.config import instantiate
 from detectron2.utils.file_io import PathManager
@@ -21,7 +21,6 @@ __all__ = ["ImageSizes", "describe_sizes", "find_training_sizes"]
 
 Size = tuple[int, int]
 Pick = Callable[[Iterable[float]], float]
-ORIENTATION = 0x0112  # EXIF's; from 5 on height and width are exchanged when the image is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +100,7 @@ def _original_sizes(records):
 def _read_size(path):
     try:
         with Image.open(PathManager.get_local_path(path)) as image:
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
-            return image.size if turned else image.size[::-1]
+            return image.size if is_turned(image) else image.size[::-1]
     except OSError as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from cankd.utils import UserError, write_json
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from PIL import Image
 from tqdm import tqdm
 
 from .images import check_image
@@ -19,9 +18,6 @@ from .images import check_image
 __all__ = ["check_images"]
 
 logger = logging.getLogger(__name__)
-
-_EXIF_ORIENTATION = 0x0112
-_LYING = (5, 6, 7, 8)  # orientations that swap width and height
 
 
 def check_images(
@@ -103,18 +99,9 @@ def _describe(record, whole):
         local = PathManager.get_local_path(path)
         if not stat.S_ISREG(os.stat(local).st_mode):  # opening a pipe would wait for ever
             return f"{path} is no regular file"
-        check_image(path, whole=whole)
-        return _describe_size(local, record.get("width"), record.get("height"))
+        size = record.get("width"), record.get("height")
+        check_image(path, whole=whole, size=None if None in size else size)
     except UserError as error:
         return str(error)
     except OSError as error:
         return f"{path}: {error.strerror or error}"
-
-
-def _describe_size(path, width, height):
-    with Image.open(path) as image:
-        if None in (width, height) or image.size == (width, height):
-            return None
-        turned = image.size == (height, width) and image.getexif().get(_EXIF_ORIENTATION) in _LYING  # by a camera
-        if not turned:
-            return f"{path} has {image.width}×{image.height} pixels, and its annotation says {width}×{height}"

@@ -9,7 +9,10 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
-__all__ = ["IMAGE_SUFFIXES", "check_image", "list_images", "naming_broken_image"]
+__all__ = ["IMAGE_SUFFIXES", "check_image", "is_turned", "list_images", "naming_broken_image"]
+
+_EXIF_ORIENTATION = 0x0112
+_LYING = (5, 6, 7, 8)  # orientations that swap width and height
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Of the files in a folder that are taken for images, in lower case."""
@@ -52,19 +55,29 @@ def naming_broken_image(path: str) -> Iterator[None]:
         raise UserError(f"{path} cannot be read as an image; it may be cut off ({error})") from error
 
 
-def check_image(path: str, *, whole: bool = True) -> None:
+def is_turned(image: Image.Image) -> bool:
+    """Tells whether a camera's note swaps width and height when Detectron2 reads an image. It may read all of a PNG."""
+    return image.getexif().get(_EXIF_ORIENTATION) in _LYING
+
+
+def check_image(path: str, *, whole: bool = True, size: tuple[int, int] | None = None) -> None:
     """Makes sure that an image can be used.
 
     Args:
         path: of the file.
         whole: whether all pixels are read, and not the head of the file alone.
+        size: width and height that it should have, before or after it is turned; None for any.
 
     Raises:
-        UserError: if it cannot be read, or has more than 8 bits a channel: Detectron2 would clip these to white.
+        UserError: if it cannot be read, has more than 8 bits a channel, which Detectron2 would clip to white, or is of
+            another size.
     """
     with naming_broken_image(path), Image.open(PathManager.get_local_path(path)) as image:
         if whole:
             image.load()
-        mode = image.mode
+        mode, found = image.mode, image.size
+        fits = size is None or found == size or (found == size[::-1] and is_turned(image))
     if mode.startswith(("I", "F")):
         raise UserError(f"{path} has pixels of mode {mode}: models take 8 bits a channel, so convert it first")
+    if not fits:
+        raise UserError("{} has {}×{} pixels, and its annotation says {}×{}".format(path, *found, *size))
