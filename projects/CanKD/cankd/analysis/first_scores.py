@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from cankd.engine import teacher_model
-from cankd.evaluation import SemSegEvaluator
+from cankd.evaluation import SemSegEvaluator, build_evaluator
 from cankd.modeling import Distiller
 from cankd.utils import UserError, markdown_table, spread
 from detectron2.config import instantiate
@@ -81,7 +81,7 @@ def _build_evaluator(config):
     """Builds an evaluator, or several as one, for a part of the images."""
     if OmegaConf.is_list(config):
         return DatasetEvaluators([_build_evaluator(part) for part in config])
-    evaluator = instantiate(config)
+    evaluator = build_evaluator(config)
     if isinstance(evaluator, CityscapesSemSegEvaluator):  # knows whole splits only
         return SemSegEvaluator(config.dataset_name)
     return evaluator

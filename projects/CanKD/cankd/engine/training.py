@@ -6,6 +6,7 @@ import os
 import torch
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.data import FileNamingMapper, check_classes, check_crops, check_records, check_shapes, load_records
+from cankd.evaluation import build_evaluator
 from cankd.modeling import Distiller
 from cankd.solver import ExponentialMovingAverage
 from cankd.utils import UserError, write_json
@@ -48,7 +49,7 @@ def test(data: DictConfig, model: nn.Module) -> dict:
     if "evaluator" not in data:
         return {}
     loader = _build_loader(data.test)
-    results = inference_on_dataset(model, loader, instantiate(data.evaluator))
+    results = inference_on_dataset(model, loader, build_evaluator(data.evaluator))
     if comm.is_main_process():
         print_csv_format(results)
     return results
@@ -102,7 +103,7 @@ def _train(config, resume, extra_hooks):
     check_batch_size(config.dataloader.train, comm.get_world_size(), options.accumulate)
     if "evaluator" in config.dataloader:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
-        instantiate(config.dataloader.evaluator)
+        build_evaluator(config.dataloader.evaluator)
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())
     model = build_model(config)
     student = student_of(model)

@@ -1,3 +1,4 @@
+from .build import build_evaluator
 from .cityscapes_evaluation import CityscapesInstanceEvaluator
 from .class_confusion import ClassConfusion
 from .classification_evaluation import ClassificationEvaluator

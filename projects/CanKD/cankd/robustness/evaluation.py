@@ -10,15 +10,14 @@ from typing import NamedTuple
 import torch
 from cankd.data import MIN_SIDE, Cell, CorruptedDataset, compile_corruptions, load_records
 from cankd.engine import is_distillation, load_student, read_format, teacher_model
-from cankd.evaluation import Grid
+from cankd.evaluation import Grid, build_evaluator
 from cankd.utils import UserError
 from detectron2.config import instantiate
 from detectron2.data.samplers import InferenceSampler
-from detectron2.evaluation import DatasetEvaluators
 from detectron2.evaluation.evaluator import inference_context
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
@@ -170,7 +169,7 @@ def _run(data, records, entries, pending, channel_order):
         batches = iter(loader)
         for i, (cell, names) in enumerate(pending.items(), start=1):
             progress.set_description(f"Cell {i} of {len(pending)}, {cell}")
-            evaluators = {name: _build_evaluator(data.evaluator) for name in names}
+            evaluators = {name: build_evaluator(data.evaluator, output_dir=None) for name in names}
             for evaluator in evaluators.values():
                 evaluator.reset()
             for batch in itertools.islice(batches, batches_per_cell):
@@ -179,16 +178,6 @@ def _run(data, records, entries, pending, channel_order):
                 progress.update(len(batch))
             for name, evaluator in evaluators.items():
                 _save(entries[name].store, cell, evaluator.evaluate())
-
-
-def _build_evaluator(config):
-    """Builds an evaluator, or several as one; none writes files."""
-    several = OmegaConf.is_list(config)
-    quiet = [
-        {**each, "output_dir": None} if "output_dir" in each else each for each in (config if several else [config])
-    ]
-    evaluators = [instantiate(each) for each in quiet]
-    return DatasetEvaluators(evaluators) if several else evaluators[0]
 
 
 def _save(store, cell, results):
