@@ -1,10 +1,14 @@
-"""Small detectors, random batches for them, and teachers with random weights."""
+"""Small detectors, random batches for them, teachers with random weights, and files of configs."""
+
+import pathlib
+import pickle
 
 import torch
 from cankd import model_zoo
 from cankd.modeling import CanKDHead, Distiller, Teacher
 from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances, PolygonMasks
+from omegaconf import OmegaConf, SCMode
 
 DETECTORS = ("retinanet", "faster_rcnn", "cascade_rcnn", "fcos", "reppoints")
 
@@ -45,6 +49,13 @@ def batch(images=2, size=96, seed=0, device="cpu"):
 
 def save_weights(model, path):
     torch.save({"model": model.state_dict()}, path)
+    return str(path)
+
+
+def write_config(config, path):
+    """Writes a LazyConfig as a Python file, which can be run; as YAML it is refused."""
+    plain = OmegaConf.to_container(config, structured_config_mode=SCMode.INSTANTIATE)
+    pathlib.Path(path).write_text(f"import pickle\n\nglobals().update(pickle.loads({pickle.dumps(plain)!r}))\n")
     return str(path)
 
 

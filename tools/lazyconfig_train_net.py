@@ -42,7 +42,7 @@ from cankd.robustness import compare_robustness, evaluate_robustness
 from cankd.utils import add_model_arguments, model_arguments, report_mistakes
 from detectron2.engine import default_argument_parser
 
-CONFIG_FILE = "a LazyConfig (.py, .yaml), a yacs config (.yaml), or a name of Detectron2's model zoo"
+CONFIG_FILE = "a LazyConfig (.py), a yacs config (.yaml), or a name of Detectron2's model zoo"
 RESUME = "continue from the last checkpoint of train.output_dir, if there is one"
 OPTS = "options of the config, key=value, for example train.max_iter=1000; of a yacs config also SOLVER.BASE_LR=0.01"
 

@@ -20,11 +20,12 @@ from cankd.utils.files import replace_file, write_json
 from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling.backbone import BasicStem, ResNet
 from detectron2.modeling.backbone.resnet import BottleneckBlock
+from omegaconf import OmegaConf
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.models.resnet import Bottleneck
 
-from tests.tiny import detector, save_weights
+from tests.tiny import detector, save_weights, write_config
 
 PLAIN_DETECTRON2 = """
 import sys
@@ -37,7 +38,7 @@ from detectron2.evaluation import COCOEvaluator, inference_on_dataset
 
 config_file, checkpoint, json_file, images = sys.argv[1:]
 config = LazyConfig.load(config_file)
-model = instantiate(config.model.student)
+model = instantiate(config.model)
 register_coco_instances("scenes", {}, json_file, images)
 checkpointer = DetectionCheckpointer(model)
 incompatible = []
@@ -45,23 +46,25 @@ checkpointer._log_incompatible_keys = incompatible.append
 checkpointer.load(checkpoint)
 assert not any(incompatible[0]), incompatible
 loader = build_detection_test_loader(
-    dataset=get_detection_dataset_dicts("scenes", filter_empty=False), mapper=instantiate(config.dataloader.test.mapper)
+    dataset=get_detection_dataset_dicts("scenes", filter_empty=False), mapper=instantiate(config.mapper)
 )
 results = inference_on_dataset(model.eval(), loader, COCOEvaluator("scenes", ("bbox",)))
 print("AP", results["bbox"]["AP"])
 """
 
 
-def test_result_is_a_plain_detectron2_checkpoint(quick_config, tiny_scenes):
-    from detectron2.config import LazyConfig
+def test_result_is_a_plain_detectron2_checkpoint(quick_config, tiny_scenes, tmp_path):
     from detectron2.data import MetadataCatalog
 
     config = quick_config("DigitScenes/retinanet_R10_from_R18_inherit.py", max_iter=2)
     results = train(config)
     folder = pathlib.Path(config.train.output_dir)
-    LazyConfig.save(config, str(folder / "config.yaml"))
+    config_file = write_config(
+        OmegaConf.create({"model": config.model.student, "mapper": config.dataloader.test.mapper}),
+        tmp_path / "config.py",
+    )
     metadata = MetadataCatalog.get(tiny_scenes[1])
-    arguments = [folder / "config.yaml", folder / "model_final.pth", metadata.json_file, metadata.image_root]
+    arguments = [config_file, folder / "model_final.pth", metadata.json_file, metadata.image_root]
     output = subprocess.run(
         [sys.executable, "-c", PLAIN_DETECTRON2, *map(str, arguments)], capture_output=True, text=True
     )

@@ -7,6 +7,8 @@ from cankd import model_zoo
 from cankd.engine import build_model, load_config, student_of
 from detectron2.config import LazyConfig
 
+from tests.tiny import write_config
+
 CONFIGS = sorted(pathlib.Path(model_zoo.get_config_file("common/train.py")).parents[1].glob("*/*.py"))
 RECIPES = [path for path in CONFIGS if path.parent.name != "common"]
 
@@ -16,7 +18,7 @@ def test_config_loads_survives_saving_and_names_its_output(path, tmp_path):
     config = load_config(str(path))
     assert config.train.output_dir == f"output/{path.parent.name}/{path.stem}"
     LazyConfig.save(config, str(tmp_path / "config.yaml"))
-    LazyConfig.save(load_config(str(tmp_path / "config.yaml")), str(tmp_path / "again.yaml"))
+    LazyConfig.save(load_config(write_config(config, tmp_path / "config.py")), str(tmp_path / "again.yaml"))
     assert (tmp_path / "again.yaml").read_text() == (tmp_path / "config.yaml").read_text()
     assert not list(tmp_path.glob("*.pkl"))
 

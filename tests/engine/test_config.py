@@ -1,11 +1,14 @@
 import sysconfig
 from collections import defaultdict
 
+import cankd
 import pytest
 from cankd import model_zoo
 from cankd.engine import load_config
 from cankd.modeling import Distiller
-from detectron2.config import LazyConfig
+from cankd.utils import UserError
+
+from tests.tiny import write_config
 
 CANKD = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18.py")
 
@@ -155,5 +158,26 @@ def test_only_a_batch_size_on_the_command_line_rescales_what_a_file_says(file_of
 
 def test_a_loaded_config_that_was_saved_loads_as_it_is(file_of_16, tmp_path):
     scaled = load_config(file_of_16, [BATCH_OF_32])
-    LazyConfig.save(scaled, str(tmp_path / "saved.yaml"))
-    assert load_config(str(tmp_path / "saved.yaml")).optimizer.lr == scaled.optimizer.lr == pytest.approx(0.02)
+    saved = write_config(scaled, tmp_path / "saved.py")
+    assert load_config(saved).optimizer.lr == scaled.optimizer.lr == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        "model: {_target_: torch.nn.Identity}\ntrain: {}\ndataloader: {}\n",
+        "MODEL: {}\nmodel: !!python/object/apply:os.mkdir [MARKER]\n",
+        "train: {max_iter: 1}\n",
+        "",
+    ],
+)
+@pytest.mark.parametrize("suffix", ["yaml", "yml"])
+def test_a_lazy_config_in_yaml_is_not_run(tmp_path, contents, suffix):
+    path = tmp_path / f"config.{suffix}"
+    path.write_text(contents.replace("MARKER", str(tmp_path / "made")))
+    message = f"the config {path} is no yacs config.*Give the .py that it came from"
+    with pytest.raises(UserError, match=message):
+        load_config(str(path))
+    with pytest.raises(UserError, match=message):
+        cankd.distill(CANKD, teacher=str(path), weights="teacher.pth")
+    assert not (tmp_path / "made").exists()

@@ -23,12 +23,13 @@ from cankd.engine.stop_signals import StopSignals
 from cankd.modeling import CanKDHead, Distiller, Teacher, match_levels
 from cankd.modeling.meta_arch import SemSegHead
 from cankd.utils import Interrupted, UserError, report_mistakes
-from detectron2.config import LazyConfig
 from detectron2.data import MetadataCatalog
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.layers import ShapeSpec
 from detectron2.utils import comm
 from torch import nn
+
+from tests.tiny import write_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -209,9 +210,9 @@ def test_ranks_hold_identical_weights_warming_up_distilling_and_stopped(
     config = quick_config("DigitScenes/retinanet_R10_from_R18.py", max_iter=6)
     config.train.distillation.update(warmup_iters=2, stop_iter=4, unlabelled={"dataset": tiny_scenes[1], "share": 0.5})
     config.train.inherit = ["head.*"]
-    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    write_config(config, tmp_path / "config.py")
     datasets = dict(zip(tiny_scenes, (24, 6)))
-    run_in_two_processes(train_retinanet, str(tmp_path / "config.yaml"), datasets, str(tmp_path / "ranks.jsonl"))
+    run_in_two_processes(train_retinanet, str(tmp_path / "config.py"), datasets, str(tmp_path / "ranks.jsonl"))
     lines = [json.loads(line) for line in (tmp_path / "ranks.jsonl").read_text().splitlines()]
     assert [scale for scale, _ in lines] == [0, 0.5, 1, 1, 0, 0]
     assert all(same for _, same in lines)
@@ -298,13 +299,13 @@ def start_by_environment(rank, config, *overrides, port):
 
 def test_torchrun_trains_on_two_machines_and_stops_where_one_is_told(quick_config, tiny_scenes, tmp_path, monkeypatch):
     config = quick_config("DigitScenes/retinanet_R10.py", max_iter=1000, log_period=1)
-    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    write_config(config, tmp_path / "config.py")
     root = MetadataCatalog.get(tiny_scenes[0]).json_file.split(f"/{tiny_scenes[0]}")[0]
     monkeypatch.setenv("DETECTRON2_DATASETS", root)
     (tmp_path / "datasets.py").write_text(register_tiny_scenes(tiny_scenes))
     with socket.create_server(("localhost", 0)) as server:
         port = server.getsockname()[1]
-    options = str(tmp_path / "config.yaml"), "--datasets", str(tmp_path / "datasets.py")
+    options = str(tmp_path / "config.py"), "--datasets", str(tmp_path / "datasets.py")
     runs = [start_by_environment(rank, *options, port=port) for rank in (0, 1)]
     try:
         while not (tmp_path / "run" / "metrics.json").exists():

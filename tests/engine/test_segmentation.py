@@ -11,9 +11,10 @@ import torch
 from cankd.analysis import check_distillation
 from cankd.engine import evaluate, train
 from cankd.reporting import draw_predictions
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
+from omegaconf import OmegaConf
 
-from tests.tiny import save_weights
+from tests.tiny import save_weights, write_config
 
 PAIRS = ("semantic_fpn", "pspnet")
 
@@ -24,7 +25,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import LazyConfig, instantiate
 
 config_file, checkpoint = sys.argv[1:]
-model = instantiate(LazyConfig.load(config_file).model.student)
+model = instantiate(LazyConfig.load(config_file).model)
 checkpointer = DetectionCheckpointer(model)
 incompatible = []
 checkpointer._log_incompatible_keys = incompatible.append
@@ -79,10 +80,9 @@ def test_inherits_neck_and_head(load):
 def test_result_is_a_plain_detectron2_checkpoint(load, tmp_path):
     config = load("semantic_fpn_R10_from_R18", max_iter=1)
     train(config)
-    del config.dataloader
-    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    write_config(OmegaConf.create({"model": config.model.student}), tmp_path / "config.py")
     checkpoint = pathlib.Path(config.train.output_dir) / "model_final.pth"
-    command = [sys.executable, "-c", PLAIN_DETECTRON2, str(tmp_path / "config.yaml"), str(checkpoint)]
+    command = [sys.executable, "-c", PLAIN_DETECTRON2, str(tmp_path / "config.py"), str(checkpoint)]
     assert "loaded whole" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 

@@ -10,10 +10,10 @@ import torch
 from cankd.modeling.backbone import TimmBackbone
 from cankd.reporting import choose_records, draw_gradcam, gradcam_pictures, load_models
 from detectron2.config import LazyCall as L
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from PIL import Image
 
-from tests.tiny import save_weights
+from tests.tiny import save_weights, write_config
 
 pytest.importorskip("pytorch_grad_cam", reason="Grad-CAM is the package grad-cam's")
 
@@ -142,10 +142,10 @@ def test_says_that_grad_cam_is_absent(load, tmp_path, monkeypatch):
 
 
 def test_the_tool_draws_images_of_ones_own(load, load_tool, tmp_path, capsys):
-    LazyConfig.save(load(CLASSIFIER), str(tmp_path / "config.yaml"))
+    write_config(load(CLASSIFIER), tmp_path / "config.py")
     Image.effect_noise((60, 90), 80).save(tmp_path / "grey.png")
     tool = load_tool("tools/visualize_gradcam.py")
-    command = ["--config-file", str(tmp_path / "config.yaml"), "--input", str(tmp_path / "grey.png")]
+    command = ["--config-file", str(tmp_path / "config.py"), "--input", str(tmp_path / "grey.png")]
     tool.main(tool.parse_arguments([*command, "--class-name", "4", "--output", str(tmp_path / "out")]))
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "out" / "grey_gradcam.png")]
     found = json.loads((tmp_path / "out" / "grey_gradcam.json").read_text())["classes"]

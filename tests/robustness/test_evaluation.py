@@ -15,12 +15,12 @@ from cankd.robustness import read_grids
 from cankd.robustness.cell_store import CellStore
 from cankd.robustness.evaluation import corrupted_loader
 from detectron2.config import LazyCall as L
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
-from tests.tiny import save_weights
+from tests.tiny import save_weights, write_config
 
 pytest.importorskip("imagecorruptions", reason="corruptions come from imagecorruptions-imaug")
 
@@ -87,8 +87,8 @@ def test_two_processes_give_the_same_pixels_and_results(config, run, tmp_path, m
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     metadata = MetadataCatalog.get(config.dataloader.test.dataset.names)
-    LazyConfig.save(config, str(tmp_path / "config.yaml"))
-    args = str(tmp_path / "config.yaml"), metadata.json_file, metadata.image_root, str(tmp_path)
+    write_config(config, tmp_path / "config.py")
+    args = str(tmp_path / "config.py"), metadata.json_file, metadata.image_root, str(tmp_path)
     launch(evaluate_in_a_process, 2, args=args, dist_url="auto")
     found = [dict(np.load(tmp_path / f"{rank}.npz")) for rank in (0, 1)]
     assert not found[0].keys() & found[1].keys() and len(found[0]) == len(found[1])

@@ -1,16 +1,17 @@
 import json
 
 import pytest
-from detectron2.config import LazyConfig
+
+from tests.tiny import write_config
 
 
 @pytest.mark.parametrize("levels, status", [("[p3,p4,p5]", 0), ("[p3,p9]", 1)])
 def test_exit_status_and_json(quick_config, load_tool, tmp_path, capsys, levels, status):
-    LazyConfig.save(quick_config("DigitScenes/retinanet_R10_from_R18.py"), str(tmp_path / "config.yaml"))
+    write_config(quick_config("DigitScenes/retinanet_R10_from_R18.py"), tmp_path / "config.py")
     tool = load_tool("tools/check_distillation.py")
     arguments = [
         "--config-file",
-        str(tmp_path / "config.yaml"),
+        str(tmp_path / "config.py"),
         "--images",
         "2",
         "--json",

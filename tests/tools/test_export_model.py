@@ -8,12 +8,12 @@ import pytest
 import torch
 from cankd import export
 from cankd.evaluation import annotated_instances
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog
 from detectron2.structures import Boxes, pairwise_iou
 from torch import nn
 
-from tests.tiny import save_weights
+from tests.tiny import save_weights, write_config
 
 
 @pytest.fixture
@@ -21,9 +21,9 @@ def run(quick_config, load_tool, tmp_path):
     """Returns a function that runs the script on a config of ours, with the trained weights that come with it."""
 
     def run(name, *arguments, format="onnx", weights="cankd://{}.pth"):
-        LazyConfig.save(quick_config(f"{name}.py"), str(tmp_path / "config.yaml"))
+        write_config(quick_config(f"{name}.py"), tmp_path / "config.py")
         tool = load_tool("tools/export_model.py")
-        command = ["--config-file", str(tmp_path / "config.yaml"), "--format", format, "--check", "3"]
+        command = ["--config-file", str(tmp_path / "config.py"), "--format", format, "--check", "3"]
         command += ["--output", str(tmp_path / "model"), *arguments]
         tool.main(tool.parse_arguments([*command, f"train.init_checkpoint={weights.format(name)}"]))
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from cankd.engine import train
 from detectron2 import model_zoo
-from detectron2.config import LazyConfig
 
-from tests.tiny import detector, save_weights
+from tests.tiny import detector, save_weights, write_config
 
 SCRIPT = "tools/lazyconfig_train_net.py"
 ROOT = pathlib.Path(__file__).parents[2]
@@ -21,10 +20,9 @@ def run(quick_config, load_tool, tmp_path):
     """Returns a function that runs the script on a small config with overrides, as a user would."""
 
     def run(*arguments, config="DigitScenes/retinanet_R10_from_R18_inherit.py"):
-        path = tmp_path / "config.yaml"
-        LazyConfig.save(quick_config(config), str(path))
+        path = write_config(quick_config(config), tmp_path / "config.py")
         tool = load_tool(SCRIPT)
-        tool.main(tool.parse_arguments(["--config-file", str(path), *arguments]))
+        tool.main(tool.parse_arguments(["--config-file", path, *arguments]))
 
     return run
 

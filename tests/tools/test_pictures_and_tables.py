@@ -6,10 +6,11 @@ import pytest
 import torch
 from cankd.checkpoint.distillation_checkpointer import DistillationCheckpointer
 from cankd.engine.training import build_model
-from detectron2.config import LazyConfig
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 from PIL import Image
+
+from tests.tiny import write_config
 
 CANKD = "DigitScenes/retinanet_R10_from_R18.py"
 
@@ -20,11 +21,11 @@ def run(quick_config, load_tool, tmp_path):
     config = quick_config(CANKD)
     distiller = build_model(config)
     DistillationCheckpointer(distiller.student, str(tmp_path), distillation_head=distiller.head).save("run")
-    LazyConfig.save(config, str(tmp_path / "config.yaml"))
+    write_config(config, tmp_path / "config.py")
 
     def run(name, *arguments, baseline=True, override=""):
         tool = load_tool(f"tools/{name}.py")
-        command = ["--config-file", str(tmp_path / "config.yaml"), "--output", str(tmp_path / "out"), *arguments]
+        command = ["--config-file", str(tmp_path / "config.py"), "--output", str(tmp_path / "out"), *arguments]
         checkpoint = str(tmp_path / "run.pth")
         if baseline:
             command += ["--baseline", checkpoint]

@@ -3,7 +3,8 @@ import pathlib
 
 import pytest
 from cankd.engine import load_config, train
-from detectron2.config import LazyConfig
+
+from tests.tiny import write_config
 
 CONFIG = "DigitScenes/retinanet_R10_from_R18_inherit.py"
 
@@ -13,9 +14,9 @@ def search(quick_config, load_tool, tmp_path, capsys):
     """Returns a function that runs the script on a small config and gives what it prints, line by line."""
 
     def search(*arguments):
-        LazyConfig.save(quick_config(CONFIG), str(tmp_path / "config.yaml"))
+        write_config(quick_config(CONFIG), tmp_path / "config.py")
         tool = load_tool("tools/search_distiller.py")
-        given = ["--config-file", tmp_path / "config.yaml", "--output", tmp_path / "search", "--iterations", 2]
+        given = ["--config-file", tmp_path / "config.py", "--output", tmp_path / "search", "--iterations", 2]
         tool.main(tool.parse_arguments([*map(str, given), *arguments]))
         return capsys.readouterr().out.splitlines()
 
@@ -39,7 +40,7 @@ def test_searches_resumes_and_ends_with_a_method_that_trains(search, tmp_path):
     assert results[0].exists()
 
     best = str(tmp_path / "search" / "best.json")
-    config = load_config(str(tmp_path / "config.yaml"), ["train.max_iter=1"], method=best)
+    config = load_config(str(tmp_path / "config.py"), ["train.max_iter=1"], method=best)
     assert len(config.model.head.heads) == 2 and config.train.inherit
     train(config)
     metrics = (tmp_path / "run_best" / "metrics.json").read_text()

@@ -1,9 +1,8 @@
 import cv2
 import numpy as np
 import pytest
-from detectron2.config import LazyConfig
 
-from tests.tiny import detector, save_weights
+from tests.tiny import detector, save_weights, write_config
 
 CANKD = "DigitScenes/retinanet_R10_from_R18.py"
 
@@ -13,12 +12,10 @@ def draw(load_tool, tmp_path):
     """Returns a function that runs the script and gives the picture's height and width."""
 
     def draw(config, *arguments):
-        LazyConfig.save(config, str(tmp_path / "config.yaml"))
+        write_config(config, tmp_path / "config.py")
         tool = load_tool("tools/visualize_predictions.py")
         output = str(tmp_path / "predictions.png")
-        tool.main(
-            tool.parse_arguments(["--config-file", str(tmp_path / "config.yaml"), "--output", output, *arguments])
-        )
+        tool.main(tool.parse_arguments(["--config-file", str(tmp_path / "config.py"), "--output", output, *arguments]))
         return cv2.imread(output).shape[:2]
 
     return draw
@@ -68,10 +65,10 @@ def test_says_that_no_student_is_drawn(draw, quick_config, tmp_path, caplog):
 
 @pytest.mark.parametrize("name, picture", [("predictions", "predictions.png"), ("data", "samples.png")])
 def test_pictures_go_to_output(quick_config, load_tool, tmp_path, monkeypatch, name, picture):
-    LazyConfig.save(quick_config(CANKD), str(tmp_path / "config.yaml"))
+    write_config(quick_config(CANKD), tmp_path / "config.py")
     monkeypatch.chdir(tmp_path)
     tool = load_tool(f"tools/visualize_{name}.py")
-    tool.main(tool.parse_arguments(["--config-file", "config.yaml", "--images", "1"]))
+    tool.main(tool.parse_arguments(["--config-file", "config.py", "--images", "1"]))
     assert [path.name for path in tmp_path.glob("**/*.png")] == [picture]
     assert (tmp_path / "output" / picture).is_file()
 

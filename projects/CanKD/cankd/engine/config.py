@@ -36,7 +36,7 @@ def load_config(
     """Reads a config file and applies overrides.
 
     Args:
-        path: of a LazyConfig (``.py`` or ``.yaml``) or yacs file (``.yaml``), or a name of Detectron2's model zoo, see
+        path: of a LazyConfig (``.py``) or yacs file (``.yaml``), or a name of Detectron2's model zoo, see
             :func:`read_config`.
         overrides: ``key=value``, as on Detectron2's command line. A key has to exist or be an argument of a lazy call.
             Keys of a yacs file, in capitals, change what is read. If ``dataloader.train.total_batch_size`` is among

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
 from .yacs_config import convert_yacs
-from .yacs_file import is_yacs_file, read_yacs
+from .yacs_file import is_yacs_file, is_yaml, read_yacs
 
 __all__ = ["find_config_file", "read_config"]
 
@@ -45,13 +45,14 @@ def read_config(
     """Reads a config; yacs becomes a LazyConfig.
 
     Args:
-        config: a LazyConfig or yacs config, or its file, see :func:`find_config_file`. Options that ``train`` lacks
-            come from ``configs/common/train.py``, so that a plain Detectron2 config will do.
+        config: a LazyConfig or yacs config, or its file, see :func:`find_config_file`: ``.py`` of a LazyConfig, which
+            is code; ``.yaml`` of a yacs config, which is plain values. Options that ``train`` lacks come from
+            ``configs/common/train.py``, so that a plain Detectron2 config will do.
         yacs_overrides: ``KEY=value``, for a yacs file alone.
         needed: parts that have to be there.
 
     Raises:
-        UserError: if the file is absent or fails, or a part is missing.
+        UserError: if the file is absent or fails, it is a LazyConfig in YAML, or a part is missing.
     """
     if isinstance(config, str):
         path = find_config_file(config)
@@ -74,7 +75,14 @@ def read_config(
 
 def _read_file(path, yacs_overrides):
     try:
-        return read_yacs(path, yacs_overrides) if is_yacs_file(path) else LazyConfig.load(path)
+        if is_yacs_file(path):
+            return read_yacs(path, yacs_overrides)
+        if is_yaml(path):
+            raise UserError(
+                f"the config {path} is no yacs config. A LazyConfig in YAML, such as a run's config.yaml, is for "
+                "reading only: the callables that it names would be run. Give the .py that it came from"
+            )
+        return LazyConfig.load(path)
     except UserError:
         raise
     except Exception as error:  # a config is code: anything can go wrong in it

@@ -10,14 +10,19 @@ from cankd.utils import UserError, replace_file
 from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
 
-__all__ = ["is_yacs_file", "parse_yacs", "read_yacs", "save_yacs"]
+__all__ = ["is_yacs_file", "is_yaml", "parse_yacs", "read_yacs", "save_yacs"]
 
 _MODEL_ZOO = os.path.dirname(os.path.realpath(detectron2.model_zoo.__file__)) + os.sep
 
 
+def is_yaml(path: str) -> bool:
+    """Tells whether a file's name is one of a YAML file."""
+    return path.endswith((".yaml", ".yml"))
+
+
 def is_yacs_file(path: str) -> bool:
     """Tells whether a ``.yaml`` file is a yacs config, whose keys are in capitals, and not a saved LazyConfig."""
-    if not path.endswith((".yaml", ".yml")):
+    if not is_yaml(path):
         return False
     with PathManager.open(path) as f:
         root = yaml.compose(f, yaml.SafeLoader)  # builds no objects
