@@ -4,7 +4,7 @@ from collections import defaultdict
 import cankd
 import pytest
 from cankd import model_zoo
-from cankd.engine import load_config
+from cankd.engine import load_config, train
 from cankd.modeling import Distiller
 from cankd.utils import UserError
 
@@ -105,6 +105,46 @@ def test_the_place_is_the_users_wherever_detectron2_lies(tmp_path, monkeypatch):
 def test_refuses_overrides(override, message):
     with pytest.raises(ValueError, match=message):
         load_config(CANKD, [override])
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("model.head.weight=abc", "'abc'; it has to be a number, at least 0"),
+        ("model.head.weight=nan", "nan; it has to be a number"),
+        ("model.teacher.input_format=XYZ", "'XYZ'; it has to be BGR, RGB or another format"),
+        ("model.teacher.scale=big", "'big'; it has to be a number"),
+        ("train.max_iter=0", "0; it has to be a whole number, at least 1"),
+        ("train.max_iter=-5", "-5; it has to be a whole number, at least 1"),
+        ("train.max_iter=1e4", "10000.0; it has to be a whole number"),
+        ("train.max_iter=true", "True; it has to be a whole number"),
+        ("train.seed=null", "None; it has to be a whole number; -1 is for a random seed"),
+        ("train.amp.enabled=maybe", "'maybe'; it has to be true or false"),
+        ("train.eval_period=abc", "'abc'; it has to be a whole number, at least 0"),
+        ("train.log_period=0", "0; it has to be a whole number, at least 1"),
+        ("train.checkpointer.period=0", "0; it has to be a whole number, at least 1"),
+        ("train.checkpointer.max_to_keep=0", "0; it has to be a whole number, at least 1, or null"),
+        ("train.clip_gradients.max_norm=big", "'big'; it has to be a number, at least 0, or null"),
+        ("train.output_dir=null", "None; it has to be a text"),
+        ("optimizer.lr=fast", "'fast'; it has to be a number, at least 0"),
+        ("dataloader.train.total_batch_size=0", "0; it has to be a whole number, at least 1"),
+        ("dataloader.train.total_batch_size=abc", "'abc'; it has to be a whole number, at least 1"),
+        ("dataloader.test.num_workers=-1", "-1; it has to be a whole number, at least 0"),
+    ],
+)
+def test_refuses_values_of_the_wrong_kind(override, message):
+    with pytest.raises(UserError, match=f"^{override.split('=')[0]} is {message}"):
+        load_config(CANKD, [override])
+
+
+def test_training_refuses_values_of_the_wrong_kind(quick_config):
+    with pytest.raises(UserError, match="train.max_iter is -5; it has to be a whole number"):
+        train(quick_config(CANKD, max_iter=-5))
+
+
+@pytest.mark.parametrize("override", ["train.seed=-1", "train.eval_period=0", "optimizer.lr=1", "model.input_format=L"])
+def test_takes_values_at_the_limits(override):
+    load_config(CANKD, [override])
 
 
 def test_another_batch_size_scales_rate_and_schedule(caplog):

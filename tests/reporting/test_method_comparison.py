@@ -67,6 +67,10 @@ def test_a_method_that_cannot_be_is_refused_before_the_first_training(tmp_path):
         compare_methods(str(tmp_path / "few.py"), [parse_method("canckd")], [0], str(tmp_path / "out"))
     with pytest.raises(ValueError, match="two methods have the same title: alone, pkd, pkd"):
         compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")] * 2, [0], str(tmp_path / "out"))
+    for option, message in (("wieght=1", "did you mean 'weight'"), ("weight=big", "'big'; it has to be a number")):
+        with pytest.raises(ValueError, match=message):
+            methods = [parse_method(f"strong=pkd:model.head.{option}")]
+            compare_methods(str(tmp_path / "few.py"), methods, [0], str(tmp_path / "out"))
 
 
 def test_methods_on_the_command_line():

@@ -1,5 +1,5 @@
 from .build import build_model, is_distillation, load_student, read_format, student_of, teacher_model
-from .config import load_config
+from .config import apply_overrides, load_config
 from .config_file import find_config_file, read_config
 from .config_text import config_yaml, describe_config, save_config
 from .distillation_config import distill

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from .config_file import read_config
 from .distillation_config import change_method, distill
+from .option_checks import check_options
 from .unlabelled import UNLABELLED_KEY, UNLABELLED_OPTIONS
 
-__all__ = ["load_config", "scale_to_batch_size"]
+__all__ = ["apply_overrides", "load_config", "scale_to_batch_size"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ def load_config(
         inherit: whether the student starts from the teacher's neck and head as far as they fit (†).
 
     Raises:
-        UserError: if the file is absent or fails, lacks the parts of a training config, or a key is unknown.
+        UserError: if the file is absent or fails, lacks the parts of a training config, a key is unknown, or an option
+            has a value of the wrong kind.
     """
     if datasets:
         register_datasets(datasets)
@@ -61,23 +63,37 @@ def load_config(
         config = change_method(config, method, inherit)
     if config.train.reference_batch_size:  # the file may have inherited another, with other numbers
         config.train.reference_batch_size = OmegaConf.select(config, _BATCH_SIZE) or config.train.reference_batch_size
-    _apply_overrides(config, [override for override in overrides if override not in of_yacs])
+    apply_overrides(config, [override for override in overrides if override not in of_yacs])
     return config
 
 
-def _apply_overrides(config, overrides):
-    """Applies the batch size first, so that what it rescales gives way to the other overrides."""
+def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Changes options. A batch size comes first, so that what it rescales gives way to the other overrides.
+
+    Args:
+        config: is changed in place.
+        overrides: see :func:`load_config`; none of a yacs file.
+
+    Raises:
+        UserError: if a key is unknown, or an option has a value of the wrong kind.
+    """
     keys = [override.split("=")[0].lstrip("+") for override in overrides]
     for key, override in zip(keys, overrides):
         _check_key(config, key, override)
     first = [override for key, override in zip(keys, overrides) if key in (_BATCH_SIZE, _REFERENCE)]
+    _apply(config, first)
+    check_options(config)
+    if _BATCH_SIZE in keys:
+        scale_to_batch_size(config)
+    _apply(config, [override for override in overrides if override not in first])
+    check_options(config)
+
+
+def _apply(config, overrides):
     try:
-        LazyConfig.apply_overrides(config, first)
-        if _BATCH_SIZE in keys:
-            scale_to_batch_size(config)
-        LazyConfig.apply_overrides(config, [override for override in overrides if override not in first])
+        LazyConfig.apply_overrides(config, overrides)
     except Exception as error:
-        raise UserError(f"the overrides {list(overrides)} cannot be applied: {error}") from error
+        raise UserError(f"the overrides {overrides} cannot be applied: {error}") from error
 
 
 def scale_to_batch_size(config: DictConfig) -> None:

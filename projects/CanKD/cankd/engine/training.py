@@ -22,6 +22,7 @@ from .best_checkpoint import build_best_checkpoint
 from .build import build_model, is_distillation, load_student, student_of, teacher_model
 from .graceful_stop import GracefulStop
 from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
+from .option_checks import check_options
 from .preflight import check_batch_size, check_parts, lock_output_dir
 from .trainer import DistillationTrainer
 from .unlabelled import build_unlabelled_loader, mix_batches
@@ -94,6 +95,7 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         Interrupted: if SIGTERM or SIGINT asked to stop; the finished steps are saved then.
     """
     check_parts(config)
+    check_options(config)
     with lock_output_dir(config.train.output_dir):
         return _train(config, resume, extra_hooks)
 

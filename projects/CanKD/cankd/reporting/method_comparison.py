@@ -16,11 +16,19 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from cankd.engine import check_output_dir, describe_config, evaluate, load_config, save_config, train, use_method
+from cankd.engine import (
+    apply_overrides,
+    check_output_dir,
+    describe_config,
+    evaluate,
+    load_config,
+    save_config,
+    train,
+    use_method,
+)
 from cankd.evaluation import METRICS
 from cankd.utils import UserError, write_json
 from cankd.visualization import draw_method_points
-from detectron2.config import LazyConfig
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -133,7 +141,7 @@ class _Run(NamedTuple):
 
     def config(self) -> DictConfig:
         config = use_method(load_config(self.config_file, self.overrides, **self.models), self.method.name)
-        config = LazyConfig.apply_overrides(config, list(self.method.overrides))
+        apply_overrides(config, self.method.overrides)
         config.train.update(seed=self.seed, output_dir=os.path.join(self.runs_dir, self.name))
         return config
 

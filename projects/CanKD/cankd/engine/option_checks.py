@@ -1,0 +1,101 @@
+"""What the numbers, switches and texts of a config may be. What only one class knows is checked by that class."""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any, NamedTuple
+
+from cankd.utils import UserError
+from omegaconf import DictConfig
+from PIL import Image
+
+__all__ = ["check_options"]
+
+
+class _Kind(NamedTuple):
+    """Values that an option may have."""
+
+    description: str
+    accepts: Callable[[Any], bool]
+
+
+def _whole(least):
+    return _Kind(f"a whole number, at least {least}", lambda value: type(value) is int and value >= least)
+
+
+def _optional(kind):
+    return _Kind(f"{kind.description}, or null", lambda value: value is None or kind.accepts(value))
+
+
+def _is_number(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_NUMBER = _Kind("a number, at least 0", lambda value: _is_number(value) and value >= 0)
+_SWITCH = _Kind("true or false", lambda value: isinstance(value, bool))
+_TEXT = _Kind("a text", lambda value: isinstance(value, str))
+_FORMATS = "BGR", "YUV-BT.601", *Image.MODES  # those that Detectron2 reads images in
+_FORMAT = _optional(
+    _Kind("BGR, RGB or another format that Detectron2 reads images in", lambda value: value in _FORMATS)
+)
+
+_OPTIONS = {
+    "train.output_dir": _TEXT,
+    "train.init_checkpoint": _optional(_TEXT),
+    "train.device": _TEXT,
+    "train.seed": _Kind("a whole number; -1 is for a random seed", lambda value: type(value) is int),
+    "train.max_iter": _whole(1),
+    "train.log_period": _whole(1),
+    "train.eval_period": _whole(0),
+    "train.checkpointer.period": _whole(1),
+    "train.checkpointer.max_to_keep": _optional(_whole(1)),
+    "train.reference_batch_size": _whole(0),
+    "train.accumulate": _whole(1),
+    "train.amp.enabled": _SWITCH,
+    "train.ema.enabled": _SWITCH,
+    "train.ema.decay": _NUMBER,
+    "train.clip_gradients.max_norm": _optional(_NUMBER),
+    "train.distillation.warmup_iters": _whole(0),
+    "train.distillation.stop_iter": _optional(_whole(0)),
+    "train.best": _optional(_TEXT),
+    "train.early_stopping.patience": _optional(_whole(1)),
+    "train.early_stopping.min_delta": _NUMBER,
+    "train.skip_broken": _SWITCH,
+    "train.read_all_images": _SWITCH,
+    "optimizer.lr": _NUMBER,
+    "optimizer.momentum": _NUMBER,
+    "optimizer.weight_decay": _NUMBER,
+    "dataloader.train.total_batch_size": _whole(1),
+    "dataloader.train.num_workers": _whole(0),
+    "dataloader.train.mapper.image_format": _FORMAT,
+    "dataloader.test.batch_size": _whole(1),
+    "dataloader.test.num_workers": _whole(0),
+    "dataloader.test.mapper.image_format": _FORMAT,
+    "model.input_format": _FORMAT,
+    "model.head.weight": _NUMBER,
+    "model.teacher.input_format": _FORMAT,
+    "model.teacher.scale": _NUMBER,
+}
+
+
+def check_options(config: DictConfig) -> None:
+    """Makes sure that the options which a config has are of the right kind.
+
+    Args:
+        config: what it lacks is not missed.
+
+    Raises:
+        UserError: if one is not.
+    """
+    for key, kind in _OPTIONS.items():
+        value = functools.reduce(_entry, key.split("."), config)
+        if value is not _ABSENT and not kind.accepts(value):
+            raise UserError(f"{key} is {value!r}; it has to be {kind.description}")
+
+
+_ABSENT = object()
+
+
+def _entry(node, name):
+    return node.get(name, _ABSENT) if isinstance(node, Mapping) else _ABSENT
