@@ -9,7 +9,6 @@ Example:
     benchmarks/corruptions.py --config-file configs/DigitScenes/retinanet_R18.py
 """
 
-import argparse
 import functools
 import statistics
 import time
@@ -18,7 +17,7 @@ import torch
 from cankd.data import Cell, choose_cells, compile_corruptions
 from cankd.engine import load_config
 from cankd.robustness import corrupted_loader
-from cankd.utils import markdown_table
+from cankd.utils import OverridesArgumentParser, markdown_table
 from detectron2.config import instantiate
 from detectron2.evaluation.evaluator import inference_context
 from measuring import environment, page_name, ratio, take_turns, write_page
@@ -75,11 +74,10 @@ def main(args):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__, help="options of the config, for example dataloader.test.num_workers=4")
     parser.add_argument("--config-file", default="configs/DigitScenes/retinanet_R18.py")
     parser.add_argument("--corruptions", default="all", help="as of lazyconfig_train_net.py")
     parser.add_argument("--severity", type=int, default=3)
     parser.add_argument("--images", type=int, default=96, help="of the test set, at most")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("opts", nargs="*", help="options of the config, for example dataloader.test.num_workers=4")
     main(parser.parse_args())

@@ -9,7 +9,6 @@ Example:
     benchmarks/unlabelled.py --seeds 0 1 2
 """
 
-import argparse
 import shlex
 import sys
 
@@ -17,7 +16,7 @@ import cankd.utils.quiet  # noqa: F401
 from cankd import model_zoo
 from cankd.engine import load_config
 from cankd.reporting import compare_methods, parse_method
-from cankd.utils import report_mistakes
+from cankd.utils import OverridesArgumentParser, report_mistakes
 from measuring import HERE
 
 CONFIG = "DigitScenes/retinanet_R10_150_from_R18.py"
@@ -48,12 +47,11 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__, help="options of every run, key=value")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the cores (default: 1)")
     parser.add_argument("--output", default=HERE / "methods" / "few_labels", metavar="DIR")
     parser.add_argument("--runs", default="output/benchmarks/few_labels", metavar="DIR", help="where the runs go")
-    parser.add_argument("opts", nargs="*", help="options of every run, key=value")
     return parser.parse_args(argv)
 
 

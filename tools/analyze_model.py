@@ -9,13 +9,12 @@ Examples:
     tools/analyze_model.py --config-file configs/Cityscapes-SemanticSegmentation/pspnet_R18.py --size 512x1024 --json
 """
 
-import argparse
 import json
 
 import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import cost_table, count_config_costs
 from cankd.engine import load_config
-from cankd.utils import add_model_arguments, image_size, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, add_model_arguments, image_size, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -31,14 +30,13 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
     add_model_arguments(parser)
     parser.add_argument(
         "--size", type=image_size, default="800x1344", metavar="HEIGHTxWIDTH", help="of the image, in pixels"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
     return parser.parse_args(argv)
 
 

@@ -8,13 +8,12 @@ Example:
 Exits with 0 if the run is ready.
 """
 
-import argparse
 import sys
 
 import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import check_distillation
 from cankd.engine import load_config
-from cankd.utils import add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
 from cankd.utils.files import write_json
 
 
@@ -28,7 +27,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__)
     parser.add_argument(
         "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
     )
@@ -41,7 +40,6 @@ def parse_arguments(argv=None):
     )
     parser.add_argument("--num-gpus", type=int, default=1, help="of all machines; the step is that of one of them")
     parser.add_argument("--json", metavar="FILE", help="where to write what was found, as JSON")
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
     return parser.parse_args(argv)
 
 

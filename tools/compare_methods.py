@@ -12,14 +12,13 @@ Examples:
         --jobs 2 train.max_iter=2000
 """
 
-import argparse
 import shlex
 import sys
 
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import METHODS
 from cankd.reporting import compare_methods, parse_method
-from cankd.utils import add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes("The same command continues.")
@@ -42,7 +41,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__)
     parser.add_argument(
         "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
     )
@@ -54,7 +53,6 @@ def parse_arguments(argv=None):
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the cores (default: 1)")
     parser.add_argument("--output", default="output/methods", metavar="DIR", help="default: output/methods")
     parser.add_argument("--runs", metavar="DIR", help="where the trainings write (default: OUTPUT/runs)")
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
     args = parser.parse_args(argv)
     words = [*args.methods, *args.opts]  # options may follow --methods
     args.opts = [word for word in words if "." in word.partition("=")[0] and "=" in word and ":" not in word]

@@ -9,13 +9,11 @@ Example:
         train.init_checkpoint=output/distilled/model_final.pth
 """
 
-import argparse
-
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.evaluation import COUNTINGS
 from cankd.reporting import compare_confusion, load_models
-from cankd.utils import add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -34,7 +32,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__, help="options of the config, key=value; train.init_checkpoint among them")
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
     add_model_arguments(parser)
     parser.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
@@ -44,7 +42,6 @@ def parse_arguments(argv=None):
     parser.add_argument("--score", type=float, default=0.3, help="lowest score of a detection that counts")
     parser.add_argument("--images", type=int, help="how many of the test set, instead of all")
     parser.add_argument("--output", default="output/confusion", metavar="DIR")
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value; train.init_checkpoint among them")
     return parser.parse_args(argv)
 
 

@@ -1,13 +1,11 @@
 #!/usr/bin/env python
 """Distils a small detector on Digit Scenes and shows what it gained: `make demo`. Resumes where it was interrupted."""
 
-import argparse
-
 import cankd.utils.quiet  # noqa: F401
 from cankd import model_zoo
 from cankd.engine import load_config
 from cankd.reporting import run_demo
-from cankd.utils import report_mistakes
+from cankd.utils import OverridesArgumentParser, report_mistakes
 
 
 @report_mistakes("The same command continues.")
@@ -20,9 +18,8 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = OverridesArgumentParser(__doc__, help="options of both configs, for example train.max_iter=400")
     parser.add_argument("--output", default="output/demo", metavar="DIR", help="where all results go")
-    parser.add_argument("opts", nargs="*", help="options of both configs, for example train.max_iter=400")
     return parser.parse_args(argv)
 
 

@@ -30,14 +30,13 @@ and the same with TorchScript, which needs torchvision's operators:
 Exits with 1 if the file does not predict what the model does.
 """
 
-import argparse
 import os
 import sys
 
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.export import FORMATS, export_model
-from cankd.utils import add_model_arguments, image_size, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, add_model_arguments, image_size, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -52,7 +51,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__, help="options of the config, key=value; train.init_checkpoint among them")
     parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
     add_model_arguments(parser)
     parser.add_argument("--format", choices=FORMATS, required=True)
@@ -61,7 +60,6 @@ def parse_arguments(argv=None):
     parser.add_argument("--size", type=image_size, metavar="HEIGHTxWIDTH", help=help)
     help = "test images on which the file is compared with the model, or 0 (default: 20)"
     parser.add_argument("--check", type=int, default=20, metavar="N", help=help)
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value; train.init_checkpoint among them")
     return parser.parse_args(argv)
 
 

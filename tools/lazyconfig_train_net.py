@@ -93,6 +93,8 @@ def parse_arguments(argv=None):
     parser = default_argument_parser(epilog=__doc__)
     for action in parser._actions:  # Detectron2 explains its older configs there
         action.help = {"opts": OPTS, "config_file": CONFIG_FILE, "resume": RESUME}.get(action.dest, action.help)
+        if action.dest == "opts":
+            action.nargs = "*"  # and not all that follows, so that options may stand behind overrides
     parser.set_defaults(dist_url="auto")  # a free port
     add_model_arguments(parser)
     parser.add_argument("--model", choices=("student", "teacher"), default="student", help="whom --eval-only evaluates")
@@ -107,7 +109,7 @@ def parse_arguments(argv=None):
     group.add_argument("--channel-order", choices=("RGB", "BGR"), help=help)
     help = "instead of --model: checkpoints of the student, and the word 'teacher' for the config's teacher"
     group.add_argument("--models", nargs="+", metavar="NAME=CHECKPOINT", help=help)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     if args.coco_c and not args.eval_only:
         parser.error("--coco-c evaluates: add --eval-only")
     for option in ("corruptions", "severities", "channel_order", "models"):

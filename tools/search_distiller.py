@@ -19,12 +19,10 @@ Random draws under the same budget, for comparison:
     tools/search_distiller.py ... --random
 """
 
-import argparse
-
 from cankd.engine import launch, load_config
 from cankd.engine.distiller_search import search_distiller
 from cankd.engine.preflight import check_device
-from cankd.utils import add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
 from detectron2.utils import comm
 
 
@@ -54,7 +52,7 @@ def scope_and_levels(word):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__)
     parser.add_argument(
         "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
     )
@@ -75,7 +73,6 @@ def parse_arguments(argv=None):
     parser.add_argument("--population", type=int, default=8, help="candidates that may become parents")
     parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--num-gpus", type=int, default=1, help="each trains on its share of a batch")
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
     return parser.parse_args(argv)
 
 

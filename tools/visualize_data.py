@@ -5,12 +5,10 @@ Example:
     tools/visualize_data.py --config-file configs/DigitScenes/retinanet_R10.py --output samples.png
 """
 
-import argparse
-
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.reporting import draw_data
-from cankd.utils import add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -20,13 +18,12 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = OverridesArgumentParser(__doc__)
     parser.add_argument("--config-file", required=True, metavar="FILE", help="config whose data is drawn")
     add_model_arguments(parser)
     parser.add_argument("--split", choices=("train", "test"), default="test", help="which of the config's loaders")
     parser.add_argument("--images", type=int, default=8, help="how many, four a row")
     parser.add_argument("--output", default="output/samples.png", metavar="PNG", help="default: output/samples.png")
-    parser.add_argument("opts", nargs="*", help="options of the config, key=value")
     return parser.parse_args(argv)
 
 

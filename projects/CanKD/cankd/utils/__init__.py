@@ -1,4 +1,11 @@
-from .arguments import PictureArgumentParser, add_model_arguments, image_size, model_arguments, named_path
+from .arguments import (
+    OverridesArgumentParser,
+    PictureArgumentParser,
+    add_model_arguments,
+    image_size,
+    model_arguments,
+    named_path,
+)
 from .channel_order import orders_differ, reorder_channels
 from .directory_lock import lock_directory
 from .errors import (

@@ -5,7 +5,14 @@ from typing import Any
 
 from .errors import UserError
 
-__all__ = ["PictureArgumentParser", "add_model_arguments", "image_size", "model_arguments", "named_path"]
+__all__ = [
+    "OverridesArgumentParser",
+    "PictureArgumentParser",
+    "add_model_arguments",
+    "image_size",
+    "model_arguments",
+    "named_path",
+]
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, *, methods: bool = True) -> None:
@@ -56,7 +63,24 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
-class PictureArgumentParser(argparse.ArgumentParser):
+class OverridesArgumentParser(argparse.ArgumentParser):
+    """Command line of the tools that take overrides of a config: before, between and behind the options."""
+
+    def __init__(self, description: str, *, help: str = "options of the config, key=value"):
+        """
+        Args:
+            description: the tool's docstring.
+            help: for the overrides, which become ``opts``.
+        """
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        self.add_argument("opts", nargs="*", help=help)
+
+    def parse_args(self, args=None, namespace=None):
+        """See :meth:`argparse.ArgumentParser.parse_args`."""
+        return self.parse_intermixed_args(args, namespace)
+
+
+class PictureArgumentParser(OverridesArgumentParser):
     """Command line of the tools that show models at work on images: config, checkpoints, images, overrides."""
 
     def __init__(self, description: str, *, images: int = 4, baseline: bool = True):
@@ -66,17 +90,16 @@ class PictureArgumentParser(argparse.ArgumentParser):
             images: default of ``--images``.
             baseline: whether the tool takes a baseline's checkpoint, too.
         """
-        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        super().__init__(description, help="options of the config, key=value; train.init_checkpoint among them")
         self.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
         add_model_arguments(self)
         if baseline:
             self.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
         self.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, or folders of images")
         self.add_argument("--images", type=int, default=images, help="how many of the test set, without --input")
-        self.add_argument("opts", nargs="*", help="options of the config, key=value; train.init_checkpoint among them")
 
     def parse_args(self, args=None, namespace=None):
-        """See :meth:`argparse.ArgumentParser.parse_args`. Overrides may follow ``--input``."""
+        """See :meth:`argparse.ArgumentParser.parse_args`. Overrides may follow ``--input``, too."""
         parsed = super().parse_args(args, namespace)
         overrides = [entry for entry in parsed.input if "=" in entry and not os.path.exists(entry)]
         parsed.opts = [*parsed.opts, *overrides]

@@ -1,0 +1,34 @@
+import pytest
+
+CONFIG = ("--config-file", "a.py")
+REQUIRED = {
+    "analyze_model": CONFIG,
+    "check_distillation": CONFIG,
+    "compare_methods": (*CONFIG, "--methods", "cankd"),
+    "confusion_matrix": CONFIG,
+    "demo": (),
+    "export_model": (*CONFIG, "--format", "onnx"),
+    "lazyconfig_train_net": CONFIG,
+    "search_distiller": (*CONFIG, "--scope", "global"),
+    "visualize_attention": (*CONFIG, "--point", "8,8"),
+    "visualize_data": CONFIG,
+    "visualize_features": CONFIG,
+    "visualize_gradcam": CONFIG,
+    "visualize_predictions": CONFIG,
+}
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_options_may_stand_behind_overrides(load_tool, name, capsys):
+    parse = load_tool(f"tools/{name}.py").parse_arguments
+    option, value = {"analyze_model": ("size", (64, 96)), "lazyconfig_train_net": ("num_gpus", 2)}.get(
+        name, ("json" if name == "check_distillation" else "output", "here")
+    )
+    words = f"--{option.replace('_', '-')}", "64x96" if option == "size" else str(value)
+    arguments = ["train.max_iter=5", *words, "train.seed=-1", *REQUIRED[name], "train.log_period=1"]
+    args = parse(arguments)
+    assert sorted(args.opts) == ["train.log_period=1", "train.max_iter=5", "train.seed=-1"]
+    assert getattr(args, option) == value
+    with pytest.raises(SystemExit):
+        parse([*arguments, "--no-such-option"])
+    assert "unrecognized arguments: --no-such-option" in capsys.readouterr().err
