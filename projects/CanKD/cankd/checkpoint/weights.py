@@ -91,11 +91,12 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         """See :meth:`DetectionCheckpointer.load`.
 
         Raises:
-            UserError: if the file is missing, truncated, or not a checkpoint.
+            UserError: if the file is missing, truncated, or not a checkpoint, or a weight that the model takes is not a
+                finite number, or an integer where the model has fractions.
         """
         self.report = self.matched_by_suffix = None
         if path:
-            plain = path.split("?")[0]  # Detectron2 takes ?matching_heuristics=True behind a path
+            self._path = plain = path.split("?")[0]  # Detectron2 takes ?matching_heuristics=True behind a path
             try:
                 local = self.path_manager.get_local_path(plain)
             except OSError as error:
@@ -146,7 +147,16 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _convert_ndarray_to_tensor(self, state_dict):
         super()._convert_ndarray_to_tensor(state_dict)
-        self._names_in_file = {name.removeprefix("module.") for name in state_dict}  # as renamed by Detectron2
+        weights = {
+            name.removeprefix("module."): value for name, value in state_dict.items()
+        }  # as renamed by Detectron2
+        self._names_in_file = set(weights)
+        for name, own in self.model.state_dict().items():
+            if name in weights and own.is_floating_point() and (fault := _fault(weights[name])):
+                raise UserError(
+                    f"{self._path} cannot be used: its weight {name} {fault}. Take a checkpoint from before training "
+                    "failed, or save it anew as floating point numbers, not quantised"
+                )
 
     def _load_model(self, checkpoint):
         self.matched_by_suffix = checkpoint.get("matching_heuristics", False)
@@ -164,6 +174,13 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _log_incompatible_keys(self, incompatible):
         """Leaves the account to whoever reads the report."""
+
+
+def _fault(weight):
+    """Returns what is wrong with a tensor that a network computes with."""
+    if not weight.is_floating_point():
+        return f"is of {weight.dtype}"
+    return "" if weight.isfinite().all() else "has values that are NaN or infinite"
 
 
 def _read_pickle(filename):
