@@ -20,7 +20,7 @@ def write_run(folder, seed=0, **last):
     lines = [{"iteration": i, "total_loss": 2.0 - 0.1 * i, "loss_cankd_p3": 1.0} for i in range(10)]
     lines.append({"iteration": 10, "bbox/AP": 20.0 + seed, "bbox/APl": float("nan"), **last})
     (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "config.yaml").write_text(f"seed: {seed}  # <b>&\n")
+    (folder / "config.yaml").write_bytes(f"seed: {seed}  # <b>&\n".encode() + b"name: !!python/name:os.mkdir \xff\n")
     return str(folder)
 
 
@@ -45,7 +45,7 @@ def test_one_page_gathers_everything(page):
     for heading in ("Results", "Training curves", "Detections and segmentations", "Confusion matrices", "Features"):
         assert f">{heading}</h2>" in text
     assert "rPC</th>" in text and "mPC is not the benchmark" in text
-    assert "seed: 5  # &lt;b&gt;&amp;" in text
+    assert "seed: 5  # &lt;b&gt;&amp;\nname: !!python/name:os.mkdir \N{REPLACEMENT CHARACTER}" in text  # text, not run
     assert text.count("<figure>") == 5 and "://" not in text and "Attention</h2>" not in text
     assert not [name for name in os.listdir(os.path.dirname(page)) if "unfinished" in name]
 

@@ -41,7 +41,29 @@ def test_torn_lines_are_left_out_with_a_warning(tmp_path, caplog):
         tmp_path / "run", tail='{"iteration": 4, "total_l{"iteration": 5}\n{"iteration": 6, "total_loss": 7}\n{"ite'
     )
     assert list(read_curves(path)["total_loss"]) == [0, 1, 2, 6]
-    assert "line 5, is torn" in caplog.text and "line 7, is torn" in caplog.text
+    assert "line 5, is damaged" in caplog.text and "line 7, is damaged" in caplog.text
+
+
+def test_lines_with_other_than_numbers_are_left_out_with_a_warning(tmp_path, caplog):
+    lines = [
+        {"iteration": 0, "total_loss": 1.0},
+        {"iteration": 1, "total_loss": "low"},
+        {"iteration": "2", "total_loss": 1.0},
+        {"iteration": 3, "total_loss": None},
+        [4],
+        {"iteration": 5, "total_loss": {"a": 1}},
+        {"iteration": 6, "total_loss": 2.0},
+    ]
+    assert read_curves(write(tmp_path / "run", lines)) == {"total_loss": {0: 1.0, 6: 2.0}}
+    assert [f"line {number}, is damaged" in caplog.text for number in range(1, 8)] == [False, *[True] * 5, False]
+
+
+@pytest.mark.parametrize("contents", ["{", "[1]", '{"p3": null}'])
+def test_a_damaged_list_of_losses_is_named(tmp_path, contents):
+    path = write(tmp_path / "run", [{"iteration": 0, "total_loss": 1.0}])
+    (tmp_path / "run" / "distillation_losses.json").write_text(contents)
+    with pytest.raises(ValueError, match="distillation_losses.json does not list .*: remove it"):
+        read_curves(path)
 
 
 def test_what_cannot_be_read_is_named(tmp_path):

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 
@@ -14,6 +15,7 @@ from cankd.robustness import evaluation as robustness
 from cankd.robustness import read_grids
 from cankd.robustness.cell_store import CellStore
 from cankd.robustness.evaluation import corrupted_loader
+from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -307,6 +309,30 @@ def test_results_that_do_not_belong_together_are_not_read(tmp_path):
         read_grids({"a": a})
     with pytest.raises(ValueError, match="absent holds no results on corrupted images: give the folder of a model"):
         read_grids({"b": b, "d": str(tmp_path / "absent")})
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"results": None},
+        {"results": {"bbox": None}},
+        {"results": {"bbox": {"AP": "high"}}},
+        {"results": {"bbox": {"AP": [1]}}},
+        {"severity": "1"},
+        {"severity": None},
+        {"corruption": "rain"},
+        {"corruption": ["fog"]},
+        {"fingerprints": None},
+        {"fingerprints": {}},
+    ],
+)
+def test_a_damaged_cell_is_named(tmp_path, entry):
+    CellStore(str(tmp_path), "x", "1").save(Cell("fog", 1), {"bbox": {"AP": math.nan}})
+    assert read_grids({"a": str(tmp_path)})["a"] == {Cell("fog", 1): {"bbox": {"AP": None}}}
+    path = tmp_path / "fog_1.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **entry}))
+    with pytest.raises(UserError, match="fog_1.json holds no results of a cell .*: remove it"):
+        read_grids({"a": str(tmp_path)})
 
 
 def test_cells_are_read_in_the_benchmarks_order(tmp_path):

@@ -9,7 +9,15 @@ import sys
 import pytest
 import torch
 from cankd.data import DigitPatches
-from cankd.utils import UserError, create_folder, remove_unfinished, replace_file, report_mistakes, write_json
+from cankd.utils import (
+    UserError,
+    create_folder,
+    read_record,
+    remove_unfinished,
+    replace_file,
+    report_mistakes,
+    write_json,
+)
 from cankd.visualization.figures import save_figure
 from matplotlib import pyplot
 
@@ -142,3 +150,16 @@ def test_a_folder_is_whole_or_absent(tmp_path):
     with create_folder(str(tmp_path / "data")) as folder:
         (tmp_path / folder / "a").touch()
     assert os.listdir(tmp_path / "data") == ["a"]
+
+
+@pytest.mark.parametrize(
+    "contents", ["", "{", "[]", "null", "5", "{}", '{"metrics": null}', '{"metrics": "text"}', "\xff"]
+)
+def test_a_damaged_record_is_named(tmp_path, contents):
+    path = tmp_path / "result.json"
+    assert read_record(str(path), {"metrics": dict}) is None
+    path.write_bytes(contents.encode("latin1"))
+    with pytest.raises(UserError, match=r"result.json is damaged \(.*\): remove it"):
+        read_record(str(path), {"metrics": dict})
+    write_json(str(path), {"metrics": {"AP": 1.0}})
+    assert read_record(str(path), {"metrics": dict}) == {"metrics": {"AP": 1.0}}

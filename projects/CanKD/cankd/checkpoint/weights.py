@@ -147,9 +147,8 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _convert_ndarray_to_tensor(self, state_dict):
         super()._convert_ndarray_to_tensor(state_dict)
-        weights = {
-            name.removeprefix("module."): value for name, value in state_dict.items()
-        }  # as renamed by Detectron2
+        # As renamed by Detectron2.
+        weights = {name.removeprefix("module."): value for name, value in state_dict.items()}
         self._names_in_file = set(weights)
         for name, own in self.model.state_dict().items():
             if name in weights and own.is_floating_point() and (fault := _fault(weights[name])):

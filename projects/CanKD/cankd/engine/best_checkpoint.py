@@ -1,4 +1,3 @@
-import json
 import logging
 import math
 import os
@@ -6,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.evaluation import METRICS
-from cankd.utils import UserError, write_json
+from cankd.utils import UserError, read_record, write_json
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
@@ -67,9 +66,7 @@ class BestCheckpoint(HookBase):
         Returns:
             Whether training has ended already.
         """
-        if os.path.exists(self._path):
-            with open(self._path) as f:
-                found = json.load(f)
+        if found := read_record(self._path, {"metric": str, "best": list | None, "values": dict}):
             if self._metric in (AUTO, found["metric"]):
                 self._metric, self._best = found["metric"], found["best"] and tuple(found["best"])
                 values = {int(i): math.nan if value is None else value for i, value in found["values"].items()}

@@ -2,7 +2,6 @@ import contextlib
 import copy
 import glob
 import hashlib
-import json
 import math
 import os
 import shutil
@@ -11,7 +10,7 @@ from typing import Any
 
 import yaml
 from cankd.modeling.distillation_heads.detkds_head import DetKDSHead
-from cankd.utils import ComparisonError, NonFiniteError, write_json
+from cankd.utils import ComparisonError, NonFiniteError, read_record, write_json
 from detectron2.config import LazyCall
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
@@ -23,6 +22,8 @@ __all__ = ["Candidates", "Genes"]
 
 Genes = Mapping[str, Any]
 """Arguments of a :class:`DetKDSHead`."""
+
+_ENTRIES = {"heads": list, "results": dict, "failure": str | None}
 
 
 class Candidates:
@@ -65,7 +66,7 @@ class Candidates:
         text = yaml.dump(OmegaConf.to_container(config, resolve=False))
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         config.train.output_dir = os.path.join(self._output_dir, name)
-        contents = comm.all_gather(_read(f"{config.train.output_dir}.json"))[0]
+        contents = comm.all_gather(read_record(f"{config.train.output_dir}.json", _ENTRIES))[0]
         if contents is None:
             contents = self._train(config, heads)
         score = comm.all_gather(contents["results"].get(self._task, {}).get(self._metric))[0]
@@ -108,8 +109,3 @@ class Candidates:
             for path in glob.glob(os.path.join(glob.escape(folder), "*.pth")):
                 os.remove(path)
         return contents
-
-
-def _read(path):
-    with contextlib.suppress(FileNotFoundError), open(path) as f:
-        return json.load(f)

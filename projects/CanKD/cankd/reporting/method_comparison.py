@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import hashlib
-import json
 import logging
 import os
 import re
@@ -27,7 +26,7 @@ from cankd.engine import (
     use_method,
 )
 from cankd.evaluation import METRICS
-from cankd.utils import UserError, write_json
+from cankd.utils import UserError, read_record, write_json
 from cankd.visualization import draw_method_points
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
@@ -41,6 +40,7 @@ __all__ = ["Method", "compare_methods", "parse_method"]
 logger = logging.getLogger(__name__)
 
 ALONE = "alone"
+_ENTRIES = {"config": str, "metrics": dict}
 
 
 class Method(NamedTuple):
@@ -147,17 +147,11 @@ class _Run(NamedTuple):
 
     def result(self) -> Mapping | None:
         """Returns what a finished run has written, None if there is none of this config."""
-        result = _read_json(self.result_file)
+        result = read_record(self.result_file, _ENTRIES)
         if result is None or result["config"] == _fingerprint(self.config()):
             return result
         logger.warning("%s is of another config and is replaced.", self.result_file)
         return None
-
-
-def _read_json(path):
-    with contextlib.suppress(FileNotFoundError), open(path) as f:
-        return json.load(f)
-    return None
 
 
 def _fingerprint(config):
@@ -190,7 +184,7 @@ def _evaluate_teacher(run):
     path = os.path.join(run.output_dir, "teacher.json")
     config = run.config()
     fingerprint = _teacher_fingerprint(config)
-    result = _read_json(path)
+    result = read_record(path, _ENTRIES)
     if result is None or result["config"] != fingerprint:
         with contextlib.redirect_stdout(None):
             result = {"config": fingerprint, "metrics": evaluate(config, role="teacher")}
@@ -250,4 +244,4 @@ def _points(results, teacher):
         title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
         for title, by_seed in results.items()
     }
-    return values, metric, teacher[task][metric]
+    return values, metric, metric_value({"metrics": teacher}, task, metric)

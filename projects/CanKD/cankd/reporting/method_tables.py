@@ -111,7 +111,7 @@ def _summarize(results, teacher, baseline, task):
         title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
         for title, by_seed in results.items()
     }
-    found = {"metric": metric, "values": values, "teacher": teacher[task][metric]}
+    found = {"metric": metric, "values": values, "teacher": metric_value({"metrics": teacher}, task, metric)}
     return {**found, "verdict": verdict(values, baseline, metric)}
 
 

@@ -208,7 +208,7 @@ def _configs(runs):
     for name, (_, folder) in zip(_unique([name for name, _ in runs]), runs):
         path = os.path.join(folder, "config.yaml")
         if os.path.isfile(path):
-            with open(path) as f:
+            with open(path, errors="replace") as f:
                 texts.append((f"{name}: {path}", f.read()))
     return texts
 

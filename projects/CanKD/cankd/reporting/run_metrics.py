@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections import defaultdict
+from numbers import Real
 
 from cankd.engine import DISTILLATION_LOSSES
 from cankd.utils import UserError
@@ -34,7 +35,7 @@ def read_curves(run: str) -> Curves:
     """Reads ``metrics.json`` of a run, finished or still going.
 
     Where a run was resumed from an earlier iteration, what it had written beyond that is left out, so that no curve
-    jumps back. A line that is torn, as the last of a run still going may be, is left out with a warning.
+    jumps back. A line that is damaged, as the last of a run still going may be torn, is left out with a warning.
 
     Args:
         run: output directory, or the file itself.
@@ -43,7 +44,7 @@ def read_curves(run: str) -> Curves:
         The curves by name.
 
     Raises:
-        UserError: if the file is absent or holds no metrics.
+        UserError: if the file is absent or holds no metrics, or the list of distillation losses is damaged.
     """
     path = os.path.join(run, "metrics.json") if os.path.isdir(run) else run
     try:
@@ -57,9 +58,11 @@ def read_curves(run: str) -> Curves:
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
+            if not all(isinstance(value, Real) for value in values.values()):
+                raise ValueError("a metric is no number")
             iteration = values.pop("iteration")
-        except (json.JSONDecodeError, KeyError, AttributeError):
-            logger.warning("%s, line %d, is torn and left out.", path, number)
+        except (AttributeError, KeyError, ValueError):
+            logger.warning("%s, line %d, is damaged and left out.", path, number)
             continue
         if iteration < last:  # resumed
             curves = {name: {i: v for i, v in curve.items() if i < iteration} for name, curve in curves.items()}
@@ -75,8 +78,11 @@ def read_curves(run: str) -> Curves:
 
 def _read_distillation_losses(folder, curves):
     try:
-        with open(os.path.join(folder, DISTILLATION_LOSSES)) as f:
-            return json.load(f)
+        path = os.path.join(folder, DISTILLATION_LOSSES)
+        with open(path) as f:
+            return {level: [str(name) for name in names] for level, names in json.load(f).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} does not list the distillation losses by level ({error}): remove it") from error
     except FileNotFoundError:  # written before there were other methods, or no distillation
         levels = (re.fullmatch("loss_cankd_(.+)", name) for name in curves)
         return {match[1]: [match[0]] for match in levels if match}

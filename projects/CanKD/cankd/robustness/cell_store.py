@@ -3,11 +3,14 @@ import json
 import os
 from collections.abc import Mapping
 
-from cankd.data import CORRUPTION_GROUPS, Cell
+from cankd.data import CORRUPTION_GROUPS, SEVERITIES, Cell
 from cankd.evaluation import Grid
 from cankd.utils import UserError, write_json
 
 __all__ = ["CellStore", "read_grids"]
+
+
+_CORRUPTIONS = ("clean", *(name for group in CORRUPTION_GROUPS.values() for name in group))
 
 
 class CellStore:
@@ -87,9 +90,8 @@ def read_grids(folders: Mapping[str, str]) -> dict[str, Grid]:
 
 def _order(found):
     """Clean images first, then as the benchmark has its corruptions."""
-    names = ["clean", *(name for group in CORRUPTION_GROUPS.values() for name in group)]
     cell = found[0]
-    return names.index(cell.corruption), cell.severity
+    return _CORRUPTIONS.index(cell.corruption), cell.severity
 
 
 def _files(folder):
@@ -102,6 +104,16 @@ def _read(path):
     try:
         with open(path) as f:
             contents = json.load(f)
-        return Cell(contents["corruption"], contents["severity"]), contents["results"], contents["fingerprints"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        cell = Cell(contents["corruption"], contents["severity"])
+        if cell.corruption not in _CORRUPTIONS or cell.severity not in SEVERITIES:
+            raise ValueError(f"there is no cell {cell}")
+        results = {
+            task: {m: _number(value) for m, value in found.items()} for task, found in contents["results"].items()
+        }
+        return cell, results, {name: contents["fingerprints"][name] for name in ("data", "model")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} holds no results of a cell ({type(error).__name__}: {error}): remove it") from error
+
+
+def _number(value):
+    return value if value is None else float(value)

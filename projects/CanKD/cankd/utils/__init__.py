@@ -18,7 +18,7 @@ from .errors import (
     report_mistakes,
     where,
 )
-from .files import create_folder, make_output_dir, place_of, remove_unfinished, replace_file, write_json
+from .files import create_folder, make_output_dir, place_of, read_record, remove_unfinished, replace_file, write_json
 from .random_numbers import RandomNumbers
 from .tables import escape_markdown, markdown_table, spread
 from .unlabelled import UNLABELLED, split_unlabelled

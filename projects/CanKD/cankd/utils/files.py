@@ -7,13 +7,22 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from types import UnionType
 from typing import IO, Any
 
 from detectron2.utils.file_io import PathManager
 
 from .errors import UserError, is_disk_full
 
-__all__ = ["create_folder", "make_output_dir", "place_of", "remove_unfinished", "replace_file", "write_json"]
+__all__ = [
+    "create_folder",
+    "make_output_dir",
+    "place_of",
+    "read_record",
+    "remove_unfinished",
+    "replace_file",
+    "write_json",
+]
 
 
 def place_of(path: str) -> str:
@@ -144,6 +153,30 @@ def write_json(path: str, contents: Any) -> None:
     text = json.dumps(_without_nan(contents), indent=2, allow_nan=False)
     with replace_file(path, "w") as f:
         f.write(text)
+
+
+def read_record(path: str, entries: Mapping[str, type | UnionType]) -> dict | None:
+    """Reads back a dict that :func:`write_json` has written, None if the file is absent.
+
+    Args:
+        path: JSON file.
+        entries: map from each name that the dict needs to the type of its value.
+
+    Raises:
+        UserError: if the file is damaged, or an entry is missing or of another type.
+    """
+    try:
+        with open(path) as f:
+            found = json.load(f)
+        if wrong := [name for name, kind in entries.items() if not isinstance(found[name], kind)]:
+            raise ValueError(f"{wrong[0]} is {found[wrong[0]]!r}")
+    except FileNotFoundError:
+        return None
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({type(error).__name__}: {error}): remove it, and what it says is made anew"
+        ) from error
+    return found
 
 
 def _without_nan(contents):
