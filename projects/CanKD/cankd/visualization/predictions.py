@@ -12,7 +12,7 @@ from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
 from torchvision.utils import draw_segmentation_masks
 
-from .figures import save_figure
+from .figures import save_figure, take_texts_literally
 
 __all__ = ["draw_annotations", "draw_class", "draw_detections", "draw_segmentation", "save_grid"]
 
@@ -92,7 +92,7 @@ def draw_class(image: np.ndarray, label: str, *, is_right: bool | None = None, s
     visualizer = Visualizer(image, scale=scale)
     color = {None: "white", True: "lime", False: "tomato"}[is_right]
     visualizer.draw_text(label, (1, 1), font_size=8, color=color, horizontal_alignment="left")
-    return visualizer.get_output().get_image()
+    return _picture(visualizer)
 
 
 def _draw(image, boxes, classes, labels, metadata, scale):
@@ -104,6 +104,11 @@ def _draw(image, boxes, classes, labels, metadata, scale):
         # Above the box, or within where there is no room.
         position = box[0], box[1] - 9 if box[1] >= 9 else box[1]
         visualizer.draw_text(label, position, font_size=5, color=color, horizontal_alignment="left")
+    return _picture(visualizer)
+
+
+def _picture(visualizer):
+    take_texts_literally(visualizer.output.fig)
     return visualizer.get_output().get_image()
 
 
