@@ -1,8 +1,51 @@
+"""Weights that PyTorch would load without a word."""
+
 import pytest
 import torch
-from cankd.checkpoint import load_all_weights
+from cankd.checkpoint import load_all_weights, read_weights
 from cankd.utils import UserError
 from torch import nn
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.pth"
+
+
+def save(path, weights):
+    torch.save({"model": weights}, path)
+
+
+def test_bytes_that_have_changed_are_found(path):
+    save(path, {"weight": torch.zeros(2000)})
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 255
+    path.write_bytes(contents)
+    with pytest.raises(ValueError, match="model.pth .* cannot be read as a checkpoint.* has changed since it was writ"):
+        read_weights(str(path))
+
+
+def test_a_file_without_checksums_is_read(path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        save(path, {"weight": torch.ones(2000)})
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read_weights(str(path))["weight"], torch.ones(2000))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("weight", torch.ones(2, dtype=torch.complex64)),
+        ("weight", torch.ones(2).to_sparse()),
+        (7, torch.ones(2)),
+    ],
+)
+def test_what_is_no_weight_is_named(path, name, value):
+    save(path, {name: value})
+    with pytest.raises(ValueError, match=f"is no checkpoint of Detectron2: instead of weights, .* it has {name}"):
+        read_weights(str(path))
 
 
 @pytest.mark.parametrize(

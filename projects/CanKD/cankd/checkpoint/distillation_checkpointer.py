@@ -1,3 +1,4 @@
+import logging
 import os
 
 import safetensors.torch
@@ -147,7 +148,8 @@ class DistillationCheckpointer(VerifyingCheckpointer):
             )
         if problem:
             raise UserError(f"{path} is of another architecture than the model: {problem} ({report})")
-        self.logger.info("Initial weights from %s: %s", path, report)
+        level = logging.WARNING if report.reshaped else logging.INFO
+        self.logger.log(level, "Initial weights from %s: %s", path, report)
 
 
 def export_weights(source: str, target: str, *, float16: bool = False) -> int:

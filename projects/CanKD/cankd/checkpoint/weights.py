@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import torch
@@ -116,6 +117,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
             if filename.endswith(".safetensors"):
                 loaded = {"model": load_file(filename)}
             else:
+                _check_sums(filename)
                 loaded = _read_pickle(filename) if filename.endswith(".pkl") else super()._load_file(filename)
             if "state_dict" in loaded["model"]:  # as OpenMMLab's
                 loaded["model"] = loaded["model"]["state_dict"]
@@ -128,7 +130,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         weights = loaded["model"]
         if not isinstance(weights, dict) or not weights:
             raise UserError(f"{filename} holds no weights under 'model': it is no checkpoint of Detectron2")
-        if foreign := [name for name, value in weights.items() if not isinstance(value, (np.ndarray, Tensor))]:
+        if foreign := [name for name, value in weights.items() if not _is_weight(name, value)]:
             raise UserError(
                 f"{filename} is no checkpoint of Detectron2: instead of weights, or a dict of them under 'model', it "
                 f"has {', '.join(map(str, foreign[:5]))}"
@@ -180,6 +182,22 @@ def _fault(weight):
     if not weight.is_floating_point():
         return f"is of {weight.dtype}"
     return "" if weight.isfinite().all() else "has values that are NaN or infinite"
+
+
+def _is_weight(name, value):
+    if isinstance(value, Tensor):
+        return isinstance(name, str) and value.layout == torch.strided and not value.is_complex()
+    return isinstance(name, str) and isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
+
+
+def _check_sums(filename):
+    """Finds bytes that have changed, which torch.load does not look for."""
+    if not zipfile.is_zipfile(filename):
+        return
+    with zipfile.ZipFile(filename) as archive:
+        is_summed = any(entry.CRC for entry in archive.infolist())  # torch.serialization.set_crc32_options(False)
+        if is_summed and (damaged := archive.testzip()):
+            raise zipfile.BadZipFile(f"{damaged} in it has changed since it was written (checksum)")
 
 
 def _read_pickle(filename):
