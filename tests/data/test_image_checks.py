@@ -43,9 +43,18 @@ def make_large(path):
     Image.new("RGB", (40, 20)).save(path)
 
 
+def make_bomb(path):
+    """Gives a BMP of a few bytes a head that promises 10 gigapixels."""
+    Image.new("RGB", (1, 1)).save(path, "BMP")
+    with open(path, "r+b") as f:
+        f.seek(18)
+        f.write((100_000).to_bytes(4, "little") * 2)
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
+        (make_bomb, "1.jpg cannot be read as an image; .*decompression bomb"),
         (make_empty, "1.jpg cannot be read as an image"),
         (make_deep, "1.jpg has pixels of mode I"),
         (make_pipe, "1.jpg is no regular file"),
@@ -85,3 +94,9 @@ def test_sound_files_are_read_once_and_changed_ones_again(records, monkeypatch):
     make_large(records[1]["file_name"])
     with pytest.raises(ValueError, match="40×20"):
         check_images(records, "mine.json")
+
+
+def test_images_that_are_all_needed_cannot_be_skipped(records):
+    make_empty(records[1]["file_name"])
+    with pytest.raises(ValueError, match="it may be cut off .*Mend them$"):
+        check_images(records, "mine.json", skip_broken=None)

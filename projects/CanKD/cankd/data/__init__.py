@@ -1,7 +1,7 @@
 import os
 
 from .center_crop import CenterCrop
-from .checks import check_classes, check_crops, check_records, check_shapes
+from .checks import check_classes, check_crops, check_records, check_shapes, check_test_images
 from .classification_mapper import ClassificationMapper
 from .corruptions import (
     CORRUPTION_GROUPS,

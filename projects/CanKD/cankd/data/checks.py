@@ -21,7 +21,7 @@ from .annotation_checks import check_annotations
 from .image_checks import check_images
 from .records import describe_dataset
 
-__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes"]
+__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes", "check_test_images"]
 
 
 def check_records(
@@ -42,13 +42,31 @@ def check_records(
     Raises:
         UserError: see there.
     """
-    if not isinstance(records, list) or "mapper" not in loader or any("label" in record for record in records[:1]):
+    if not _are_images_named(records, loader):
         return records
     source = describe_dataset(loader.dataset)
     mapper = instantiate(loader.mapper)
     if type(mapper) is DatasetMapper:
         records = check_annotations(records, source, masks=mapper.use_instance_mask, skip_broken=skip_broken)
     return check_images(records, source, whole=read_all_images, skip_broken=skip_broken)
+
+
+def check_test_images(records: Sequence, loader: DictConfig) -> None:
+    """Makes sure that the images of a test set can be used, before the first is.
+
+    Args:
+        records: as of :func:`check_records`.
+        loader: ``dataloader.test`` of a config.
+
+    Raises:
+        UserError: see :func:`check_images`.
+    """
+    if _are_images_named(records, loader):
+        check_images(records, describe_dataset(loader.dataset), skip_broken=None)
+
+
+def _are_images_named(records, loader):
+    return isinstance(records, list) and "mapper" in loader and not any("label" in record for record in records[:1])
 
 
 def check_classes(records: Sequence, student: nn.Module) -> None:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_images(
-    records: Sequence[Mapping], source: str, *, whole: bool = False, skip_broken: bool = False
+    records: Sequence[Mapping], source: str, *, whole: bool = False, skip_broken: bool | None = False
 ) -> Sequence[Mapping]:
     """Makes sure that the image files of a data set can be used.
 
@@ -32,7 +32,7 @@ def check_images(
         records: in Detectron2's format.
         source: what to call the data set: its annotation file, or its name.
         whole: whether all pixels are read, which finds files that are cut off, and not the heads alone.
-        skip_broken: whether to go on without what is broken, and log how much that is.
+        skip_broken: whether to go on without what is broken, and log how much that is; None if all are needed.
 
     Returns:
         The records, without those that are left out.
@@ -47,9 +47,10 @@ def check_images(
         return records
     first = problems[min(problems)]
     if not skip_broken:
+        or_skip = "" if skip_broken is None else ", or go on without them by train.skip_broken=True"
         raise UserError(
             f"{source} has {len(problems)} images that cannot be used, of {len(records)}; the first: {first}. Mend "
-            "them, or go on without them by train.skip_broken=True"
+            f"them{or_skip}"
         )
     logger.warning("%s is used without %d images; the first: %s", source, len(problems), first)
     return [record for i, record in enumerate(records) if i not in problems]

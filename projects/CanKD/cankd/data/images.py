@@ -51,7 +51,7 @@ def naming_broken_image(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image; it may be cut off ({error})") from error
 
 

@@ -5,7 +5,15 @@ import os
 
 import torch
 from cankd.checkpoint import DistillationCheckpointer
-from cankd.data import FileNamingMapper, check_classes, check_crops, check_records, check_shapes, load_records
+from cankd.data import (
+    FileNamingMapper,
+    check_classes,
+    check_crops,
+    check_records,
+    check_shapes,
+    check_test_images,
+    load_records,
+)
 from cankd.evaluation import build_evaluator
 from cankd.modeling import Distiller
 from cankd.solver import ExponentialMovingAverage
@@ -185,7 +193,9 @@ def _build_loader(loader, student=None, options=None):
     if "dataset" not in loader:
         return instantiate(loader)
     records = load_records(loader.dataset)
-    if student is not None:
+    if student is None:
+        check_test_images(records, loader)
+    else:
         records = check_records(
             records, loader, skip_broken=options.skip_broken, read_all_images=options.read_all_images
         )
