@@ -3,17 +3,20 @@
 import argparse
 import contextlib
 import glob
+import logging
 import os
 from collections.abc import Iterator
 
 import torch
-from cankd.utils import UserError, lock_directory, make_output_dir, remove_unfinished, replace_file
-from detectron2.engine import default_setup
+from cankd.utils import UserError, lock_directory, make_output_dir, remove_unfinished
 from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .config_file import find_config_file
+from .config_text import save_config
 
 __all__ = [
     "check_batch_size",
@@ -25,41 +28,33 @@ __all__ = [
     "prepare_run",
 ]
 
+logger = logging.getLogger(__name__)
+
 
 def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     """Does what Detectron2's ``default_setup`` does, once it is sure that the run can be written and has its device.
 
-    An evaluation saves its options as ``evaluation_config.yaml``, so that a run's own ``config.yaml`` stays.
+    The config is written whole or not at all. An evaluation saves its options as ``evaluation_config.yaml``, so that a
+    run's own ``config.yaml`` stays.
 
     Args:
         config: the whole config.
         args: as :func:`detectron2.engine.default_argument_parser` gives them.
     """
-    output_dir = config.train.output_dir
+    output_dir, rank = config.train.output_dir, comm.get_rank()
     check_output_dir(output_dir)
     check_device(config.train.device)
-    setup_logger(output_dir, distributed_rank=comm.get_rank(), name="cankd", abbrev_name="cankd")
-    logged = {"config_file": find_config_file(args.config_file)} if getattr(args, "config_file", "") else {}
-    saves = args.eval_only and comm.is_main_process()
-    with _renamed_config(output_dir) if saves else contextlib.nullcontext():
-        default_setup(config, argparse.Namespace(**{**vars(args), **logged}))
-
-
-@contextlib.contextmanager
-def _renamed_config(output_dir):
-    """Gives the config.yaml that is written meanwhile another name, so that a run that is evaluated keeps its own."""
-    path = os.path.join(output_dir, "config.yaml")
-    kept = None
-    if os.path.exists(path):
-        with open(path, "rb") as f:
-            kept = f.read()
-    try:
-        yield
-        os.replace(path, os.path.join(output_dir, "evaluation_config.yaml"))
-    finally:
-        if kept is not None:
-            with replace_file(path) as f:
-                f.write(kept)
+    for name in ("cankd", "fvcore", "detectron2"):
+        setup_logger(output_dir, distributed_rank=rank, name=name)
+    logger.info("Process %d of %d. Environment:\n%s", rank, comm.get_world_size(), collect_env_info())
+    logger.info("Arguments: %s", args)
+    if config_file := getattr(args, "config_file", ""):
+        with open(find_config_file(config_file)) as f:
+            logger.info("Contents of %s:\n%s", config_file, f.read())
+    if comm.is_main_process():
+        save_config(config, os.path.join(output_dir, "evaluation_config.yaml" if args.eval_only else "config.yaml"))
+    seed_all_rng(None if config.train.seed < 0 else config.train.seed + rank)
+    torch.backends.cudnn.benchmark = not args.eval_only and config.train.get("cudnn_benchmark", False)
 
 
 def check_output_dir(path: str) -> None:

@@ -116,6 +116,8 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
         def wrapper(*args, **kwargs):
             # Detectron2's training loop prints the stack trace of whatever ends it.
             logging.getLogger("detectron2.engine.train_loop").addFilter(_hides_mistakes)
+            # Python prints one for each line that a full disk does not take into the log.
+            logging.raiseExceptions = False
             try:
                 return main(*args, **kwargs)
             except KeyboardInterrupt as error:
