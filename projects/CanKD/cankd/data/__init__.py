@@ -22,6 +22,7 @@ from .images import IMAGE_SUFFIXES, check_image, is_turned, list_images, naming_
 from .random_resized_crop import RandomResizedCrop
 from .records import load_records, metadata_of
 from .registration import register_datasets
+from .resumable_loader import ResumableLoader
 from .subsets import register_subset
 from .unlabelled import UnlabelledMapper, load_unlabelled, without_annotations
 

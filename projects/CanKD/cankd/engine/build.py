@@ -1,14 +1,8 @@
 """Building what a config describes: models with their weights, and the data that they want."""
 
-import contextlib
-import random
-from collections.abc import Iterator
-
-import numpy as np
-import torch
 from cankd.checkpoint import load_all_weights
 from cankd.modeling import Distiller, Teacher
-from cankd.utils import UserError, orders_differ, where
+from cankd.utils import UserError, orders_differ, preserved_random_state, where
 from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
@@ -36,7 +30,7 @@ def build_model(config: DictConfig) -> nn.Module:
     model = config.model
     if is_distillation(config):
         student = _build("model.student", model.student)
-        with _preserved_random_state():
+        with preserved_random_state():
             model = _build("model, with teacher and head,", {**model, "student": student})
     else:
         model = _build("model", model)
@@ -50,15 +44,6 @@ def _build(part, config):
         raise
     except Exception as error:  # a model's options are the user's
         raise UserError(f"{part} cannot be built: {type(error).__name__}: {error} ({where(error)})") from error
-
-
-@contextlib.contextmanager
-def _preserved_random_state() -> Iterator[None]:
-    states = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):  # modules are built on the CPU
-        yield
-    np.random.set_state(states[0])
-    random.setstate(states[1])
 
 
 def student_of(model: nn.Module) -> nn.Module:

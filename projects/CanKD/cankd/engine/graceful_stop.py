@@ -1,7 +1,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from cankd.utils import Interrupted
 from detectron2.engine import HookBase
@@ -22,12 +22,14 @@ class GracefulStop(HookBase):
         is_stopping: whether all have agreed to stop.
     """
 
-    def __init__(self, checkpointer: Checkpointer):
+    def __init__(self, checkpointer: Checkpointer, *, before_saving: Callable[[], None] = lambda: None):
         """
         Args:
             checkpointer: saves the state, on the main process. Its periodic hook has to run before this one.
+            before_saving: is called on all processes once they have agreed to stop after a step.
         """
         self._checkpointer = checkpointer
+        self._before_saving = before_saving
         self._signals = StopSignals(first=self._stop_evaluation, again=_end_at_once)
         self._evaluates = False
         self.is_stopping = False
@@ -42,6 +44,7 @@ class GracefulStop(HookBase):
         """Raises :class:`Interrupted` on all processes if one of them was asked to stop."""
         if number := max(comm.all_gather(int(self._signals.received or 0))):
             self.is_stopping = True
+            self._before_saving()
             self._save()
             comm.synchronize()
             raise Interrupted(number, together=True)

@@ -23,7 +23,9 @@ class DistillationTrainer(SimpleTrainer):
 
     Without mixed precision its updates are those of :class:`SimpleTrainer`, bit for bit. The distillation losses come
     from the model like all others (see :class:`cankd.modeling.Distiller`); the task losses are left as they are.
-    Gradients are unscaled before the hooks' ``after_backward``.
+    Gradients are unscaled before the hooks' ``after_backward``. TorchScript is run as it stands, as it rounds otherwise
+    at its first calls in a process than at those after them that are optimised: a focal loss is, and a run that is
+    resumed begins with a first call.
     """
 
     def __init__(
@@ -54,6 +56,10 @@ class DistillationTrainer(SimpleTrainer):
         with contextlib.suppress(EndOfTraining):
             super().train(start_iter, max_iter)
 
+    def open_loader(self) -> None:
+        """Begins to iterate over the batches, if this has not begun."""
+        _ = self._data_loader_iter  # made at the first access
+
     def run_step(self) -> None:
         """Trains on one batch.
 
@@ -83,12 +89,15 @@ class DistillationTrainer(SimpleTrainer):
         totals = {}
         for part, share, is_last in self._split(data):
             with contextlib.nullcontext() if is_last else self._unsynchronized():
-                with torch.autocast(self.device_type, self.precision, enabled=self.precision is not None):
+                with self._autocast(), torch.jit.optimized_execution(False):  # see the class
                     losses = self.model(part)
                 self.grad_scaler.scale(share * sum(losses.values())).backward()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0) + share * loss.detach()
         return totals
+
+    def _autocast(self):
+        return torch.autocast(self.device_type, self.precision, enabled=self.precision is not None)
 
     def _split(self, data) -> Iterator[tuple]:
         """Yields the parts of a batch, each with its share of the images and whether it is the last."""

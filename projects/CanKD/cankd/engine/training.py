@@ -7,6 +7,7 @@ import torch
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.data import (
     FileNamingMapper,
+    ResumableLoader,
     check_classes,
     check_crops,
     check_records,
@@ -17,7 +18,7 @@ from cankd.data import (
 from cankd.evaluation import build_evaluator
 from cankd.modeling import Distiller
 from cankd.solver import ExponentialMovingAverage
-from cankd.utils import UserError, write_json
+from cankd.utils import UserError, preserved_random_state, write_json
 from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -32,8 +33,10 @@ from .graceful_stop import GracefulStop
 from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
 from .option_checks import check_options
 from .preflight import check_batch_size, check_parts, lock_output_dir
+from .run_state import RunState
 from .trainer import DistillationTrainer
-from .unlabelled import build_unlabelled_loader, mix_batches
+from .unlabelled import UNLABELLED_KEY, build_unlabelled_loader
+from .unlabelled_loader import MixedLoader
 from .wandb_writer import WandbWriter
 from .yacs_file import save_yacs
 
@@ -119,7 +122,9 @@ def _train(config, resume, extra_hooks):
     student = student_of(model)
     logger.info("Model:\n%s", student)
 
-    trainer = _build_trainer(config, model)
+    loaders = _build_loaders(config, model)
+    trainer = _build_trainer(config, model, loaders)
+    run_state = RunState(model, loaders, periods=(options.checkpointer.period, options.eval_period))
     if comm.is_main_process():
         _write_for_readers(config, model)
     averaged = _average(student, **options.ema)
@@ -128,37 +133,45 @@ def _train(config, resume, extra_hooks):
         student, options.output_dir, averaged=averaged, **trained_beside, trainer=trainer
     )
     best = build_best_checkpoint(config, checkpointer)
-    stop = GracefulStop(checkpointer)
+    stop = GracefulStop(checkpointer, before_saving=run_state.collect)
     results = {}
 
     def evaluate_student():
         if stop.is_stopping:
             return {}
-        with stop.at_once():
+        with stop.at_once(), preserved_random_state():  # a run that is resumed does not evaluate again
             found = test(config.dataloader, averaged.module if averaged else student)
         if best:
             best.observe(found)
         results.update(found)
         return results
 
-    built = _build_hooks(config, model, checkpointer, stop, evaluate_student, resume)
+    built = _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume)
     trainer.register_hooks([*built, *extra_hooks, best])
     with stop.listening():
         start = _start(checkpointer, trainer, model, options, resume)
         is_over = start > 0 and best is not None and best.resume(start)
+        if start > 0 and (is_over or start >= options.max_iter):
+            _complete(checkpointer, trainer.iter)
         trainer.train(start, start if is_over else options.max_iter)
     return results
 
 
-def _build_trainer(config, model):
-    """Builds the trainer, with its optimizer and its batches."""
-    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
+def _build_loaders(config, model):
+    """Builds the loaders of training, by the keys that describe them."""
     loader = _build_loader(config.dataloader.train, student_of(model), config.train)
+    loaders = {"dataloader.train": ResumableLoader(loader) if ResumableLoader.supports(loader) else loader}
     if (unlabelled := build_unlabelled_loader(config, model)) is not None:
-        loader = mix_batches(loader, unlabelled)
+        loaders[UNLABELLED_KEY] = unlabelled
+    return loaders
+
+
+def _build_trainer(config, model, loaders):
+    """Builds the trainer, with its optimizer."""
+    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     return DistillationTrainer(
         _distribute(model, config.train),
-        loader,
+        MixedLoader(*loaders.values()) if len(loaders) > 1 else loaders["dataloader.train"],
         optimizer,
         precision=choose_precision(config.train),
         accumulate=config.train.accumulate,
@@ -207,7 +220,7 @@ def _build_loader(loader, student=None, options=None):
     return instantiate({**loader, "dataset": records})
 
 
-def _build_hooks(config, model, checkpointer, stop, evaluate_student, resume):
+def _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume):
     """Returns Detectron2's usual hooks and those of distillation, in the order in which they have to run."""
     options = config.train
     built = [hooks.IterationTimer()]
@@ -219,6 +232,7 @@ def _build_hooks(config, model, checkpointer, stop, evaluate_student, resume):
     built.append(hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier)))
     if checkpointer.averaged:
         built.append(WeightAveraging(checkpointer.model, checkpointer.averaged))
+    built.append(run_state)
     if comm.is_main_process():
         built.append(PeriodicCheckpoint(checkpointer, **options.checkpointer))
     built.append(stop)
@@ -257,14 +271,14 @@ def _start(checkpointer, trainer, model, options, resume):
             f"the processes would start at different iterations, {sorted(starts)}: on several machines "
             f"train.output_dir={options.output_dir} has to be one shared directory"
         )
-    if (
-        resumed
-        and start >= options.max_iter
-        and os.path.basename(checkpointer.get_checkpoint_file()) != "model_final.pth"
-    ):
-        checkpointer.save("model_final", iteration=trainer.iter)  # the run was killed when this alone was missing
     if options.inherit and not resumed:
         if not isinstance(model, Distiller):
             raise UserError("train.inherit is set, but this config has no teacher to inherit from")
         model.teacher.give_weights(model.student, options.inherit)
     return start
+
+
+def _complete(checkpointer, iteration):
+    """Saves the final checkpoint of a run that was killed when this alone was missing."""
+    if os.path.basename(checkpointer.get_checkpoint_file()) != "model_final.pth":
+        checkpointer.save("model_final", iteration=iteration)

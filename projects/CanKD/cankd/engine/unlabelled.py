@@ -2,9 +2,9 @@
 
 import logging
 import numbers
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
-from cankd.data import UnlabelledMapper, check_crops, load_unlabelled
+from cankd.data import ResumableLoader, UnlabelledMapper, check_crops, load_unlabelled
 from cankd.modeling import DistillationHead, Distiller
 from cankd.utils import RandomNumbers, UserError, where
 from detectron2.config import instantiate
@@ -14,7 +14,9 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch import nn
 
-__all__ = ["UNLABELLED_KEY", "UNLABELLED_OPTIONS", "build_unlabelled_loader", "mix_batches"]
+from .unlabelled_loader import UnlabelledLoader
+
+__all__ = ["UNLABELLED_KEY", "UNLABELLED_OPTIONS", "build_unlabelled_loader"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +24,7 @@ UNLABELLED_KEY = "train.distillation.unlabelled"
 UNLABELLED_OPTIONS = ("dataset", "share", "mapper")
 
 
-def build_unlabelled_loader(config: DictConfig, model: nn.Module) -> Iterable[list[dict]] | None:
+def build_unlabelled_loader(config: DictConfig, model: nn.Module) -> UnlabelledLoader | None:
     """Builds the loader of a config's unlabelled images.
 
     ``train.distillation.unlabelled`` has
@@ -32,8 +34,7 @@ def build_unlabelled_loader(config: DictConfig, model: nn.Module) -> Iterable[li
       it is rounded to a multiple of the number of processes, and at least that;
     - ``mapper``: reads them; that of ``dataloader.train`` if there is none.
 
-    The loader draws from random numbers of its own: the labelled batches stay those of the student alone. As they do,
-    it starts anew when a training is resumed.
+    The loader draws from random numbers of its own: the labelled batches stay those of the student alone.
 
     Args:
         config: as for :func:`train`.
@@ -76,22 +77,7 @@ def build_unlabelled_loader(config: DictConfig, model: nn.Module) -> Iterable[li
         aspect_ratio_grouping=loader.get("aspect_ratio_grouping", True),
         num_workers=loader.get("num_workers", 0),
     )
-    return _draw_apart(batches, random_numbers)
-
-
-def mix_batches(labelled: Iterable[list], unlabelled: Iterable[list]) -> Iterator[list]:
-    """Yields the batches of two loaders, each pair as one."""
-    for pair in zip(labelled, unlabelled):
-        yield [record for batch in pair for record in batch]
-
-
-def _draw_apart(batches, random_numbers):
-    with random_numbers:
-        iterator = iter(batches)
-    while True:
-        with random_numbers:
-            batch = next(iterator)
-        yield batch
+    return UnlabelledLoader(ResumableLoader(batches), random_numbers)
 
 
 def _check_options(options):

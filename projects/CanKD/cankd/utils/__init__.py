@@ -20,5 +20,6 @@ from .errors import (
 )
 from .files import create_folder, make_output_dir, place_of, read_record, remove_unfinished, replace_file, write_json
 from .random_numbers import RandomNumbers
+from .random_state import preserved_random_state, random_state, set_random_state
 from .tables import escape_markdown, markdown_table, spread
 from .unlabelled import UNLABELLED, split_unlabelled

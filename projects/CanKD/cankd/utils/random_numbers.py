@@ -1,9 +1,12 @@
 import contextlib
 import random
+from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
 import torch
+
+from .random_state import preserved_random_state, random_state, set_random_state
 
 __all__ = ["RandomNumbers"]
 
@@ -20,8 +23,11 @@ class RandomNumbers(contextlib.AbstractContextManager):
         Args:
             seed: of the sequence.
         """
-        torchs = torch.Generator().manual_seed(seed).get_state()
-        self._states = np.random.RandomState(seed).get_state(), random.Random(seed).getstate(), torchs
+        with preserved_random_state():
+            np.random.seed(seed)
+            random.seed(seed)
+            torch.default_generator.manual_seed(seed)
+            self._state = random_state()
 
     def __enter__(self) -> Self:
         self._swap()
@@ -31,8 +37,17 @@ class RandomNumbers(contextlib.AbstractContextManager):
         self._swap()
 
     def _swap(self):
-        states = self._states
-        self._states = np.random.get_state(), random.getstate(), torch.get_rng_state()
-        np.random.set_state(states[0])
-        random.setstate(states[1])
-        torch.set_rng_state(states[2])
+        state, self._state = self._state, random_state()
+        set_random_state(state)
+
+    def state_dict(self) -> Mapping:
+        """Returns where the sequence is. To be called outside of the context, as is :meth:`load_state_dict`."""
+        return self._state
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Goes on from a state.
+
+        Args:
+            state: of :meth:`state_dict`.
+        """
+        self._state = state

@@ -298,6 +298,19 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
             self._generators[device.type] = generator
         return self._generators[device.type]
 
+    def generator_states(self) -> dict[str, Tensor]:
+        """Returns the states of this process's generators by type of device; the head's own state has the first's."""
+        return {device: generator.get_state() for device, generator in self._generators.items()}
+
+    def restore_generators(self, states: Mapping[str, Tensor]) -> None:
+        """Lets this process's generators go on where they were.
+
+        Args:
+            states: of :meth:`generator_states`, in the same process of another run.
+        """
+        for device, state in states.items():
+            self.generator(device).set_state(state)
+
 
 @contextlib.contextmanager
 def naming(head: DistillationHead) -> Iterator[None]:
@@ -319,8 +332,7 @@ _GENERATOR = "generator_state."
 
 
 def _save_generators(head, state_dict, prefix, local_metadata):
-    states = {device: generator.get_state() for device, generator in head._generators.items()}
-    for device, state in (head._restored | states).items():
+    for device, state in (head._restored | head.generator_states()).items():
         state_dict[f"{prefix}{_GENERATOR}{device}"] = state
 
 
