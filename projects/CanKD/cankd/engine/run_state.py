@@ -21,8 +21,8 @@ class RunState(HookBase):
     """What the future of a run depends on beside weights, optimizer and schedule, so that a resume is exact.
 
     This is, of every process, the random states, the place in the data, numbers that student and head keep outside of
-    their state dicts, and the random numbers of the heads. It is a part of the trainer's state. It is collected from all
-    processes after the steps that are saved, so this hook has to run on all of them, and before what saves.
+    their state dicts, and the random numbers of the heads. It is a part of the trainer's state. All processes collect
+    it after the steps that are saved, so this hook has to run on all of them, and before what saves.
     """
 
     def __init__(self, model: nn.Module, loaders: Mapping[str, Iterable], *, periods: Iterable[int]):
