@@ -27,15 +27,15 @@ def test_flops_of_a_deformable_convolution():
 
 
 def test_flops_of_a_head_whose_fused_feature_is_not_computed():
-    """Covariances of x with itself and y and y's variance, phi and g, and matrices that know no positions."""
+    """Two maps of x and six moments, phi and g, and matrices that know no positions."""
     channels, inner, positions, pooled = 8, 4, 12 * 12, 6 * 6
     head = CanKDHead(levels=["p3"], in_channels=channels)
     feature = {"p3": torch.randn(1, channels, 12, 12)}
     found = count_by_part(head, feature, feature)["total"]["flops"]
-    moments = positions * channels * (2 * channels + 1)
+    moments = positions * channels * (2 * inner + 6)
     projections = 2 * positions * channels * inner
-    matrices = inner * inner * pooled + 2 * inner * channels * inner + 2 * channels * channels * channels
-    assert moments + projections < found < moments + projections + 2 * matrices
+    matrices = inner * inner * pooled + channels * inner * inner
+    assert found == moments + projections + matrices
 
 
 class Stop(Exception):

@@ -66,6 +66,7 @@ def _count(model, inputs):
     traced = TracingAdapter(model.eval(), inputs, allow_non_tensor=True)
     flops, activations = FlopCountAnalysis(model, inputs), ActivationCountAnalysis(traced, traced.flattened_inputs)
     flops.set_op_handle("torchvision::deform_conv2d", _deform_conv_flops)
+    flops.set_op_handle("aten::baddbmm", _product_flops)
     flops.set_op_handle(f"prim::PythonOp.{COVARIANCES}", _covariance_flops)
     for analysis in (flops, activations):
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -98,7 +99,12 @@ def _deform_conv_flops(inputs, outputs):
     return math.prod(output) * math.prod(weight[1:])
 
 
+def _product_flops(inputs, outputs):
+    batch, rows, inner = get_shape(inputs[1])
+    return batch * rows * inner * get_shape(inputs[2])[2]
+
+
 def _covariance_flops(inputs, outputs):
-    """Counts two products of all positions, of x with itself and with y, and y's variance; fvcore cannot see them."""
-    batch, channels, *size = get_shape(inputs[0])
-    return batch * channels * math.prod(size) * (2 * channels + 1)
+    """Counts the two products that map x, and six moments, which fvcore cannot see."""
+    (batch, channels, positions), inner = get_shape(inputs[0]), get_shape(inputs[2])[0]
+    return batch * channels * positions * (2 * inner + 6)

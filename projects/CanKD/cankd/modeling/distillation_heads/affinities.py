@@ -44,8 +44,8 @@ class Affinity:
         """Returns A for a few positions of the query, ``(N, positions, M)``."""
         raise NotImplementedError
 
-    def linear_map(self, module: nn.Module, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the matrix, ``(N, C', C)``, and the constant, ``(N, C')``, that make :meth:`attended` of x."""
+    def linear_map(self, module: nn.Module, teacher: Tensor) -> Tensor:
+        """Returns the matrix that makes ``out`` of :meth:`attended`, biases aside, of theta(x), ``(N, C, C')``."""
         raise NotImplementedError
 
 
@@ -63,14 +63,26 @@ class DotProduct(Affinity):
         """See :meth:`Affinity.rows`."""
         return query.mT @ (key / key.shape[2])
 
-    def linear_map(self, module: nn.Module, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    def linear_map(self, module: nn.Module, teacher: Tensor) -> Tensor:
         """See :meth:`Affinity.linear_map`."""
-        context = _context(module.pool(module.phi(teacher)).flatten(2), module.pool(module.g(teacher)).flatten(2))
-        return context @ module.theta.weight.flatten(1), context @ module.theta.bias
+        return module.out.weight.flatten(1) @ _context(*_key_and_value(module, teacher))
 
 
 def _context(key, value):
     return value @ (key / key.shape[2]).mT  # (N, C', C'); divided early to keep it small
+
+
+def _key_and_value(module, teacher):
+    """Returns what phi and g make of the teacher, pooled, ``(N, C', M)`` each, by one product.
+
+    Channels are innermost, in the gradient too: pooling is several times faster that way.
+    """
+    weight = torch.cat([module.phi.weight, module.g.weight]).flatten(1)
+    bias = torch.cat([module.phi.bias, module.g.bias])
+    both = torch.baddbmm(bias, teacher.flatten(2).mT, weight.mT.expand(len(teacher), -1, -1))  # (N, HW, 2C')
+    pooled = module.pool(both.mT.unflatten(2, teacher.shape[2:])).flatten(2)  # (N, 2C', M)
+    key, value = pooled.mT.chunk(2, dim=2)
+    return key.mT, value.mT
 
 
 class EmbeddedGaussian(Affinity):
@@ -157,10 +169,9 @@ class Linear(Affinity):
         """See :meth:`Affinity.attended`; the teacher's feature takes no part."""
         return module.theta(student).flatten(2)
 
-    def linear_map(self, module: nn.Module, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    def linear_map(self, module: nn.Module, teacher: Tensor) -> Tensor:
         """See :meth:`Affinity.linear_map`."""
-        count = len(teacher)
-        return module.theta.weight.flatten(1).expand(count, -1, -1), module.theta.bias.expand(count, -1)
+        return module.out.weight.flatten(1).expand(len(teacher), -1, -1)
 
 
 AFFINITIES = {

@@ -7,7 +7,7 @@ from cankd.utils import TooSmallError, UserError
 from torch import Tensor
 
 from .affinities import get_affinity
-from .covariances import covariances, instance_normalized_mse
+from .covariances import instance_normalized_mse
 from .distillation_head import DistillationHead, Features, StepContext, full_precision
 from .level_dict import LevelDict
 from .non_local import CrossNonLocal
@@ -70,10 +70,8 @@ class CanKDHead(DistillationHead):
         self._check_size(level, teacher)
         if level in self.non_local:
             non_local = self.non_local[level]
-            # Covariances are channels × channels: with fewer positions than channels the feature itself costs less.
-            if self.instance_norm and non_local.is_affine and teacher[0, 0].numel() >= teacher.shape[1]:
-                *moments, teacher_variance = covariances(student, teacher)
-                return instance_normalized_mse(*non_local.fused_covariances(teacher, *moments), teacher_variance)
+            if self.instance_norm and non_local.is_affine:
+                return instance_normalized_mse(*non_local.fused_covariances(student, teacher))
             student = non_local(student, teacher)
         if self.instance_norm:
             student, teacher = F.instance_norm(student), F.instance_norm(teacher)

@@ -7,6 +7,7 @@ from detectron2.layers import get_norm
 from torch import Tensor, nn
 
 from .affinities import get_affinity
+from .covariances import covariances
 
 __all__ = ["CrossNonLocal"]
 
@@ -81,38 +82,35 @@ class CrossNonLocal(nn.Module):
         """Whether z is an affine function of x, of one matrix for all positions of an image."""
         return self._relation.is_linear and type(self.norm) in (nn.BatchNorm2d, nn.Identity)
 
-    def fused_covariances(
-        self, teacher: Tensor, mean: Tensor, student_covariance: Tensor, cross_covariance: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Computes what instance normalisation and MSE need of z, and not z itself, where the module :attr:`is_affine`.
+    def fused_covariances(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Computes what instance normalisation and MSE need of z and y, and not z itself, where z :attr:`is_affine`.
 
-        Before norm and residual, z is ``u = A x`` and a constant: ``out``, the attention and ``theta`` make A.
+        Before norm and residual, z is ``u = A theta(x)`` and a constant. ``out`` and the attention make A.
 
         Args:
-            teacher: y, ``(N, C, H', W')``.
-            mean, student_covariance, cross_covariance: of x, and of x with y, see :func:`covariances`.
+            student: x, ``(N, C, H, W)``.
+            teacher: y, ``(N, C, H, W)``.
 
         Returns:
-            The variance of z over positions and its covariance with y, each ``(N, C)``.
+            The variance of z over positions, its covariance with y, and the variance of y, each ``(N, C)``.
         """
-        attended, offset = self._relation.linear_map(self, teacher)
-        out = self.out.weight.flatten(1)
-        matrix = out @ attended  # (N, C, C)
-        product = matrix @ student_covariance  # of u with x
-        variance = (product * matrix).sum(2).clamp(min=0)  # rounding may take it below
-        covariance = (cross_covariance.mT * matrix).sum(2)
-        scale = 1.0
+        matrix = self._relation.linear_map(self, teacher)  # (N, C, C')
+        unit = _power_of_two(matrix)  # u grows with the square of y: in this unit its variance does not overflow
+        matrix = matrix / unit
+        theta = self.theta.weight.flatten(1)
+        mean, uu, ux, uy, xx, xy, yy = covariances(student, teacher, theta, matrix)
+        scale = unit
         if isinstance(self.norm, nn.BatchNorm2d):
-            constant = offset @ out.mT + self.out.bias  # (N, C)
-            mean = (matrix @ mean[..., None]).squeeze(2) + constant
-            scale = _batch_norm_scale(self.norm, mean, variance, positions=teacher.shape[2] * teacher.shape[3])
-        variance, covariance = scale * scale * variance, scale * covariance
+            attended = F.linear(mean, theta, self.theta.bias)  # (N, C')
+            mean = (matrix @ attended[..., None]).squeeze(2) + self.out.bias / unit
+            scale = _batch_norm_scale(self.norm, mean, uu, unit, positions=teacher[0, 0].numel())
+        variance, covariance = scale * scale * uu, scale * uy
         if self.residual:
-            variance = variance + 2 * scale * _diagonal(product) + _diagonal(student_covariance)
-            covariance = covariance + _diagonal(cross_covariance)
+            variance = variance + 2 * scale * ux + xx
+            covariance = covariance + xy
         # Instance normalisation is blind to constants, but DistributedDataParallel wants each parameter to take part.
         ignored = 0.0 * sum(p.sum() for p in (self.theta.bias, self.out.bias, *self.norm.parameters()))
-        return variance + ignored, covariance
+        return variance + ignored, covariance, yy
 
     @torch.no_grad()
     def attention_rows(self, student: Tensor, teacher: Tensor, positions: Sequence[tuple[int, int]]) -> Tensor:
@@ -148,25 +146,28 @@ def _build_norm(name, channels):
     return norm
 
 
-def _diagonal(matrix):
-    return matrix.diagonal(dim1=1, dim2=2)
+def _power_of_two(x):
+    """Returns the smallest power of two, 1 or more, above all magnitudes. It multiplies without rounding."""
+    exponent = torch.frexp(x.detach().abs().amax()).exponent
+    return torch.ldexp(x.new_ones(()), exponent.clamp(min=0))
 
 
-def _batch_norm_scale(norm, mean, variance, positions):
+def _batch_norm_scale(norm, mean, variance, unit, positions):
     """Returns by what batch normalisation multiplies each channel, and updates its running statistics.
 
     Args:
         norm: the module.
-        mean, variance: of its input over the positions of each image, ``(N, C)``.
+        mean, variance: of its input over the positions of each image, ``(N, C)``, in the unit and its square.
+        unit: a scalar.
         positions: their number.
     """
     if not norm.training:
-        return norm.weight * (norm.running_var + norm.eps).rsqrt()
+        return norm.weight * (norm.running_var + norm.eps).rsqrt() * unit
     batch_mean = mean.mean(0)
     batch_variance = (variance + (mean - batch_mean).square()).mean(0)
     with torch.no_grad():
         count = len(mean) * positions
         norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(batch_mean, norm.momentum)
-        norm.running_var.lerp_(batch_variance * count / (count - 1), norm.momentum)
-    return norm.weight * (batch_variance + norm.eps).rsqrt()
+        norm.running_mean.lerp_(batch_mean * unit, norm.momentum)
+        norm.running_var.lerp_(batch_variance * unit * unit * count / (count - 1), norm.momentum)
+    return norm.weight * (batch_variance + norm.eps / unit / unit).rsqrt()
