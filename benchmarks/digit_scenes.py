@@ -32,7 +32,7 @@ MODELS = {
     "semantic_fpn": (
         "semantic_fpn_R10_from_R18_inherit",
         "alone cankd no_attention linear pkd at cwd mgd diffkd detkds kd cwd_logits cankd+cwd_logits "
-        "alone_inherit cankd_inherit pkd_inherit cankd+cwd_logits_inherit",
+        "alone_inherit cankd_inherit pkd_inherit cankd+cwd_logits_inherit diffkd_inherit",
     ),
     "pspnet": ("pspnet_R10_from_R18", "alone cankd no_attention pkd cwd mgd cwd_logits cankd+cwd_logits"),
 }

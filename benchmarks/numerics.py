@@ -70,7 +70,7 @@ def evaluate(way, head, student, teacher, dtype):
 
 
 def errors(head, student, teacher):
-    """Returns the largest error of each value, relative to its largest entry, by covariances and through the feature."""
+    """Returns the largest error of each value, relative to its largest entry: by covariances, and fused."""
     exact = evaluate(by_fused_feature, head, student, teacher, torch.float64)
     found = [evaluate(way, head, student, teacher, torch.float32) for way in (by_covariances, by_fused_feature)]
     return [
