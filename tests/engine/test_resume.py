@@ -4,6 +4,7 @@ import json
 import os
 
 import pytest
+import torch
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.engine import train
 from cankd.utils import UserError, lock_directory
@@ -52,6 +53,27 @@ def test_the_final_file_comes_when_it_alone_was_missing(quick_config, tmp_path, 
     train(config, resume=True)
     lines = map(json.loads, (run / "metrics.json").read_text().splitlines())
     assert [line["iteration"] for line in lines if "total_loss" in line] == [0, 1, 2]
+
+
+def test_the_final_file_of_a_run_that_ended_early_comes_when_it_alone_was_missing(quick_config, tmp_path, monkeypatch):
+    """Early stopping was decided, and the kill fell before it was saved."""
+    config = quick_config(CONFIG, max_iter=9, eval_period=1, log_period=9, checkpointer={"period": 1, "max_to_keep": 5})
+    config.optimizer.lr = 0.0  # so that nothing is found, at any iteration
+    config.train.early_stopping.patience = 1
+    original = DistillationCheckpointer.save
+
+    def kill_at_the_final_one(self, name, **kwargs):
+        if name == "model_final":
+            raise Kill
+        original(self, name, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        patch.setattr(DistillationCheckpointer, "save", kill_at_the_final_one)
+        train(config)
+    assert "model_final.pth" not in checkpoints(tmp_path / "run")
+    train(config, resume=True)
+    assert torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["iteration"] == 0
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
 
 
 def test_an_older_final_file_is_replaced(quick_config, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from cankd.analysis import check_distillation
 from cankd.engine import build_model, build_unlabelled_loader, load_config, train, use_method
 from cankd.engine.training import _build_loader
-from cankd.engine.unlabelled import mix_batches
+from cankd.engine.unlabelled_loader import MixedLoader
 from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
@@ -82,7 +82,7 @@ def test_labelled_batches_stay_the_same_and_unlabelled_ones_repeat(mixed_config,
         seed_all_rng(4)
         loader = _build_loader(config.dataloader.train)
         if mixed:
-            loader = mix_batches(loader, build_unlabelled_loader(config, distiller))
+            loader = MixedLoader(loader, build_unlabelled_loader(config, distiller))
         batches = list(itertools.islice(loader, 4))
         return batches, torch.rand(1)
 
@@ -104,13 +104,13 @@ def test_share_is_of_the_labelled_images_and_the_same_in_every_process(
         monkeypatch.setattr(place, "get_world_size", lambda: processes)
     config = mixed_config(unlabelled={"share": share})
     config.dataloader.train.total_batch_size = 8
-    assert len(next(build_unlabelled_loader(config, distiller))) == images
+    assert len(next(iter(build_unlabelled_loader(config, distiller)))) == images
 
 
 def test_a_folder_and_a_mapper_of_its_own(mixed_config, tiny_scenes, distiller):
     folder = pathlib.Path(DatasetCatalog.get(tiny_scenes[1])[0]["file_name"]).parent
     config = mixed_config(unlabelled={"dataset": str(folder), "mapper": L(read_grey)(level=7)})
-    records = next(build_unlabelled_loader(config, distiller))
+    records = next(iter(build_unlabelled_loader(config, distiller)))
     assert {record["image"].unique().item() for record in records} == {7}
     assert all(record["file_name"].startswith(str(folder)) for record in records)
 
@@ -195,7 +195,7 @@ def test_a_yacs_student_reads_unlabelled_images_by_its_own_mapper(tiny_scenes, t
     config.model.teacher.weights = None
     config.train.distillation.unlabelled = {"dataset": tiny_scenes[1]}
     model = build_model(config).train()
-    unlabelled = next(build_unlabelled_loader(config, model))
+    unlabelled = next(iter(build_unlabelled_loader(config, model)))
     assert len(unlabelled) == yacs.SOLVER.IMS_PER_BATCH
     assert all(min(record["image"].shape[1:]) in yacs.INPUT.MIN_SIZE_TRAIN for record in unlabelled)
     with EventStorage():

@@ -30,7 +30,7 @@ class ResumableLoader:
         Args:
             loader: for which :meth:`supports` is true. It is changed, and only this object may use it from now on.
         """
-        self._groups = loader if isinstance(loader, AspectRatioGroupedDataset) else None
+        self._group_size = loader.batch_size if isinstance(loader, AspectRatioGroupedDataset) else None
         self._loader = _inner(loader)
         self._source = self._loader.dataset
         self._sampler = self._source.sampler
@@ -38,14 +38,14 @@ class ResumableLoader:
             "processes": comm.get_world_size(),
             "workers": self._loader.num_workers,
             "batch_size": self._source.shard_chunk_size,
-            "aspect_ratio_grouping": self._groups is not None,
+            "aspect_ratio_grouping": self._group_size is not None,
             "images": len(self._source.dataset),
         }
         self._place = _Place(images_per_result=self._loader.batch_size or 1)
         self._waiting: list[dict] = []
         self._source.sampler = _ContinuedSampler(self._sampler, self._source.shard_chunk_size, self._place)
         self._source.shard_sampler = False
-        if self._groups:
+        if self._group_size:
             self._source.dataset = _WithOrigin(self._source.dataset)
         self._loader.collate_fn = _WithState(self._loader.collate_fn)
 
@@ -63,11 +63,11 @@ class ResumableLoader:
     def __iter__(self) -> Iterator[list]:
         """Returns the batches, without end. The workers start, and draw their seed, at once."""
         results = self._count(iter(self._loader))
-        if not self._groups:
+        if not self._group_size:
             return results
         waiting, self._waiting = self._waiting, []
-        self._groups.dataset = self._note(itertools.chain(waiting, results))
-        return self._deliver(iter(self._groups))
+        records = self._note(itertools.chain(waiting, results))
+        return self._deliver(AspectRatioGroupedDataset(records, self._group_size))
 
     def _count(self, results):
         """Keeps account of what comes from the workers."""

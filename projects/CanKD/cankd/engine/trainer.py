@@ -53,8 +53,11 @@ class DistillationTrainer(SimpleTrainer):
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Trains from one iteration up to another, or to :class:`EndOfTraining`; hooks finish in both cases."""
-        with contextlib.suppress(EndOfTraining):
-            super().train(start_iter, max_iter)
+        try:
+            with contextlib.suppress(EndOfTraining):
+                super().train(start_iter, max_iter)
+        finally:
+            self._data_loader_iter_obj = None  # ends its workers, for which a garbage collection takes seconds
 
     def open_loader(self) -> None:
         """Begins to iterate over the batches, if this has not begun."""
