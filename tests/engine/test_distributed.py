@@ -120,7 +120,7 @@ def no_gpu(monkeypatch):
 def test_two_processes_equal_one(tmp_path, scale, unlabelled, accumulate):
     train_toy(tmp_path, scale, unlabelled)
     run_in_two_processes(train_toy, tmp_path, scale, unlabelled, accumulate)
-    one, two = torch.load(tmp_path / "after_1.pth"), torch.load(tmp_path / "after_2.pth")
+    one, two = (torch.load(tmp_path / f"after_{number}.pth", weights_only=True) for number in (1, 2))
     assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-10, atol=1e-12, msg=lambda m: f"{name}: {m}")

@@ -32,7 +32,8 @@ def _is_number(value):
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_NUMBER = _Kind("a number, at least 0", lambda value: _is_number(value) and value >= 0)
+_NUMBER = _Kind("a number", _is_number)
+_NOT_NEGATIVE = _Kind("a number, at least 0", lambda value: _is_number(value) and value >= 0)
 _SWITCH = _Kind("true or false", lambda value: isinstance(value, bool))
 _TEXT = _Kind("a text", lambda value: isinstance(value, str))
 _FORMATS = "BGR", "YUV-BT.601", *Image.MODES  # those that Detectron2 reads images in
@@ -54,18 +55,18 @@ _OPTIONS = {
     "train.accumulate": _whole(1),
     "train.amp.enabled": _SWITCH,
     "train.ema.enabled": _SWITCH,
-    "train.ema.decay": _NUMBER,
-    "train.clip_gradients.max_norm": _optional(_NUMBER),
+    "train.ema.decay": _NOT_NEGATIVE,
+    "train.clip_gradients.max_norm": _optional(_NOT_NEGATIVE),
     "train.distillation.warmup_iters": _whole(0),
     "train.distillation.stop_iter": _optional(_whole(0)),
     "train.best": _optional(_TEXT),
     "train.early_stopping.patience": _optional(_whole(1)),
-    "train.early_stopping.min_delta": _NUMBER,
+    "train.early_stopping.min_delta": _NOT_NEGATIVE,
     "train.skip_broken": _SWITCH,
     "train.read_all_images": _SWITCH,
-    "optimizer.lr": _NUMBER,
-    "optimizer.momentum": _NUMBER,
-    "optimizer.weight_decay": _NUMBER,
+    "optimizer.lr": _NOT_NEGATIVE,
+    "optimizer.momentum": _NOT_NEGATIVE,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
     "dataloader.train.total_batch_size": _whole(1),
     "dataloader.train.num_workers": _whole(0),
     "dataloader.train.mapper.image_format": _FORMAT,
