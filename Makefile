@@ -1,7 +1,7 @@
 # make demo   distil a small detector on the embedded data set and show what it gained
 # make test   run the test suite
 # make lint   check the style
-# make bench  measure speed and memory, in about 40 minutes; the tables are in benchmarks/
+# make bench  measure speed, memory and rounding errors, in about 40 minutes; the tables are in benchmarks/
 #
 # Each sets up .venv first if it is not there; PYTHON=python3.12 picks another interpreter (3.11 or newer).
 
@@ -32,6 +32,7 @@ format: setup
 bench: setup
 	$(BIN)/python benchmarks/head.py
 	$(BIN)/python benchmarks/heads.py
+	$(BIN)/python benchmarks/numerics.py
 	$(BIN)/python benchmarks/teacher.py
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/startup.py

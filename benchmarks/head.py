@@ -68,6 +68,19 @@ def build_floor(student, teacher):
     return step
 
 
+def counted_ratio(size):
+    """Returns the head's multiply-adds in matrix products over the floor's, with the dot product.
+
+    The head maps x by theta and by ``out`` times the C' × C' context, and y by phi and g, as the floor does. Beside
+    that it makes the context from pooled positions, and multiplies it with ``out``, forward and twice backward.
+    """
+    height, width = map(int, size.split("x"))
+    inner = CHANNELS // 2
+    floor = 10 * CHANNELS * inner * height * width  # theta and out three times, phi and g twice
+    context = 3 * inner * inner * (height // 2 * (width // 2) + CHANNELS)
+    return 1 + context / floor
+
+
 def is_written_out(size):
     height, width = map(int, size.split("x"))
     return 4 * (height * width) * (height // 2 * (width // 2)) <= 2**30
@@ -118,6 +131,12 @@ def main(args):
         f"than {args.limit:.0f} s; memory: ratio of what the first step adds to the peak in a process of its own.\n\n"
         f"{markdown_table(rows, headers)}\n"
     )
+    if "dot_product" in args.affinities:
+        counts = ", ".join(f"{counted_ratio(size):.2f} at {size.replace('x', '×')}" for size in args.sizes)
+        text += (
+            f"\nWith the dot product, the head's matrix products take this many times the floor's multiply-adds: "
+            f"{counts}. The rest of its time goes into passes over the features: centring, moments and pooling.\n"
+        )
     if len(args.sizes) > 1:
         exponents = [[name, f"{fit_exponent(args.sizes, values):.2f}"] for name, values in seconds.items()]
         text += (

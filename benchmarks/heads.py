@@ -114,9 +114,10 @@ def main(args):
     where = environment(args.device, args.threads)
     text = (
         f"# The methods' heads\n\n`benchmarks/heads.py`: forward and backward of one level at {BATCH}×{CHANNELS} "
-        f"channels, float32, {where}. The floor is the four 1×1 convolutions of CanKD. Time: median of {args.repeats} "
-        f"or more alternating ratios (smallest–largest); memory: ratio of what the first step adds to the peak in a "
-        f"process of its own.\n\n{markdown_table(compare_heads(args), headers)}\n\n## A training step\n\n"
+        f"channels, float32, {where}. The floor is the four 1×1 convolutions of CanKD; [head.md](head.md) "
+        f"counts what its head takes beside them. Time: median of {args.repeats} or more alternating ratios "
+        f"(smallest–largest); memory: ratio of what the first step adds to the peak in a process of its own.\n\n"
+        f"{markdown_table(compare_heads(args), headers)}\n\n## A training step\n\n"
         f"RetinaNet R50 ← R101, 2 images of 320×512, against the student alone.\n\n"
         f"{markdown_table(compare_steps(args), ['method', 'time / student alone'])}\n"
     )

@@ -47,42 +47,37 @@ def covariances(student: Tensor, teacher: Tensor, inner: Tensor, outer: Tensor) 
 class _Covariances(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, y, inner, outer):
-        positions = x.shape[2]
-        ctx.block = max(BLOCK // x.shape[1], 1) if x.device.type == "cpu" else positions
-        x_means, y_means = _means(x, ctx.block), _means(y, ctx.block)
-        inner_mapped, mapped, sums = [], [], 0
-        for a, b in zip(_centered(x, x_means, ctx.block), _centered(y, y_means, ctx.block)):
+        ctx.block = max(BLOCK // x.shape[1], 1) if x.device.type == "cpu" else x.shape[2]
+        means = *_means(x, ctx.block), *_means(y, ctx.block)
+        all_t = x.new_empty(len(x), len(inner), x.shape[2])
+        all_u = torch.empty_like(x)
+        sums = 0
+        for a, b, t_part, u_part in _blocks(ctx.block, x, y, means, all_t, all_u):
             t = _for_each(inner, x) @ a
             u = outer @ t
+            t_part.copy_(t), u_part.copy_(u)
             pairs = [(u, u), (u, a), (u, b), (a, a), (a, b), (b, b)]
             sums = sums + torch.stack([vecdot(left, right) for left, right in pairs])
-            inner_mapped.append(t)
-            mapped.append(u)
-        ctx.save_for_backward(x, y, inner, outer, *x_means, *y_means, *inner_mapped, *mapped)
-        moments = (sums / positions).unbind()
+        ctx.save_for_backward(x, y, inner, outer, *means, all_t, all_u)
+        moments = (sums / x.shape[2]).unbind()
         ctx.mark_non_differentiable(moments[-1])
-        return x_means[0].squeeze(2), *moments
+        return means[0].squeeze(2), *moments
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, mean, *gradients):
-        x, y, inner, outer, x_mean, x_rest, y_mean, y_rest, *saved = ctx.saved_tensors
-        mean, uu, ux, uy, xx, xy, _ = (g[..., None] / x.shape[2] for g in (mean, *gradients))
-        blocks = zip(
-            _centered(x, (x_mean, x_rest), ctx.block),
-            _centered(y, (y_mean, y_rest), ctx.block),
-            saved[: len(saved) // 2],
-            saved[len(saved) // 2 :],
-        )
-        x_gradient, inner_gradient, outer_gradient = [], 0, 0
-        for a, b, t, u in blocks:
-            of_u = (2 * uu * u).addcmul_(ux, a).addcmul_(uy, b)
-            of_t = outer.mT @ of_u
-            outer_gradient = outer_gradient + of_u @ t.mT
-            inner_gradient = inner_gradient + of_t @ a.mT
-            of_x = torch.addcmul(mean, 2 * xx, a).addcmul_(ux, u).addcmul_(xy, b)
-            x_gradient.append(of_x.baddbmm_(_for_each(inner.mT, x), of_t))
-        return torch.cat(x_gradient, 2), None, inner_gradient.sum(0), outer_gradient
+    def backward(ctx, *gradients):
+        x, y, inner, outer, *means, all_t, all_u = ctx.saved_tensors
+        mean, uu, ux, uy, xx, xy, _ = (gradient[..., None] / x.shape[2] for gradient in gradients)
+        x_gradient = torch.empty_like(x)
+        inner_gradient, outer_gradient = 0, 0
+        for a, b, t, u, part in _blocks(ctx.block, x, y, means, all_t, all_u, x_gradient):
+            u_gradient = (2 * uu * u).addcmul_(ux, a).addcmul_(uy, b)
+            t_gradient = outer.mT @ u_gradient
+            outer_gradient = outer_gradient + u_gradient @ t.mT
+            inner_gradient = inner_gradient + t_gradient @ a.mT
+            a_gradient = torch.addcmul(mean, 2 * xx, a).addcmul_(ux, u).addcmul_(xy, b)
+            part.copy_(a_gradient.baddbmm_(_for_each(inner.mT, x), t_gradient))
+        return x_gradient, None, inner_gradient.sum(0), outer_gradient
 
 
 COVARIANCES = _Covariances.__name__  # under which a trace knows it
@@ -98,11 +93,11 @@ def _means(x, block):
     return mean, sum((part - mean).sum(2, keepdim=True) for part in x.split(block, 2)) / x.shape[2]
 
 
-def _centered(x, means, block):
-    """Yields x without its mean, some positions at a time."""
-    mean, rest = means
-    for part in x.split(block, 2):
-        yield (part - mean).sub_(rest)
+def _blocks(block, x, y, means, *others):
+    """Yields x and y without their means, and parts of the others, some positions at a time."""
+    x_mean, x_rest, y_mean, y_rest = means
+    for a, b, *parts in zip(*(tensor.split(block, 2) for tensor in (x, y, *others))):
+        yield (a - x_mean).sub_(x_rest), (b - y_mean).sub_(y_rest), *parts
 
 
 def instance_normalized_mse(
