@@ -70,11 +70,7 @@ def evaluate(way, head, student, teacher, dtype):
 
 
 def errors(head, student, teacher):
-<<<<<<< HEAD
-    """Returns the largest error of each value, relative to its largest entry: by covariances, and fused."""
-=======
     """Returns each value's largest error over its largest entry, by covariances and through the fused feature."""
->>>>>>> 880492b (Rounding errors of CanKD's loss in a table; the head keeps less, and its multiply-adds are counted)
     exact = evaluate(by_fused_feature, head, student, teacher, torch.float64)
     found = [evaluate(way, head, student, teacher, torch.float32) for way in (by_covariances, by_fused_feature)]
     return [

@@ -61,7 +61,7 @@ def check_test_images(records: Sequence, loader: DictConfig) -> None:
     Raises:
         UserError: see :func:`check_images`.
     """
-    if _are_images_named(records, loader):
+    if _are_images_named(records, loader) and _is_detectron2s(loader.mapper):
         check_images(records, describe_dataset(loader.dataset), skip_broken=None)
 
 

@@ -1,8 +1,8 @@
 from collections.abc import Callable
 
 from cankd.utils import UserError, where
-from detectron2.utils.file_io import PathManager
-from PIL import Image
+
+from .images import check_sums
 
 __all__ = ["FileNamingMapper"]
 
@@ -24,17 +24,11 @@ class FileNamingMapper:
             UserError: if the mapper fails in any way.
         """
         try:
-            _check_sums(record.get("file_name"))
+            if "file_name" in record:
+                check_sums(record["file_name"])
             return self.mapper(record)
         except UserError:
             raise
         except Exception as error:  # the mapper or its data are the user's
             name = record.get("file_name", f"image {record.get('image_id', 'without a name')}")
             raise UserError(f"{name} cannot be used: {type(error).__name__}: {error} ({where(error)})") from error
-
-
-def _check_sums(path):
-    """Finds bytes of a PNG that have changed: Detectron2 looks for its orientation, misses them, and goes on."""
-    if path is not None and path.lower().endswith(".png"):
-        with Image.open(PathManager.get_local_path(path)) as image:
-            image.verify()

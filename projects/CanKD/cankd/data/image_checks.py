@@ -1,5 +1,6 @@
 """Checks of image files before training: their heads are read, and what was sound is remembered."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -68,14 +69,15 @@ def _find_problems(records, whole):
             if problem:
                 problems[i] = problem
     if memory and not problems:
-        os.makedirs(os.path.dirname(memory), exist_ok=True)
-        write_json(memory, {"images": len(records)})
+        with contextlib.suppress(OSError, UserError):  # without a place to remember it, they are read again
+            os.makedirs(os.path.dirname(memory), exist_ok=True)
+            write_json(memory, {"images": len(records)})
     return problems
 
 
 def _memory_file(records, whole):
     """Returns the file whose presence says that these images were found sound; None if they have no date."""
-    known = hashlib.sha256(json.dumps(whole).encode())
+    known = hashlib.sha256(json.dumps(["checksums", whole]).encode())
     try:
         with ThreadPoolExecutor() as pool:
             for state in pool.map(_describe_state, records):
@@ -88,7 +90,7 @@ def _memory_file(records, whole):
 
 def _describe_state(record):
     state = os.stat(record["file_name"])
-    return record["file_name"], state.st_size, state.st_mtime_ns, record.get("width"), record.get("height")
+    return os.fspath(record["file_name"]), state.st_size, state.st_mtime_ns, record.get("width"), record.get("height")
 
 
 def _describe(record, whole):

@@ -9,7 +9,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
-__all__ = ["IMAGE_SUFFIXES", "check_image", "is_turned", "list_images", "naming_broken_image"]
+__all__ = ["IMAGE_SUFFIXES", "check_image", "check_sums", "is_turned", "list_images", "naming_broken_image"]
 
 _EXIF_ORIENTATION = 0x0112
 _LYING = (5, 6, 7, 8)  # orientations that swap width and height
@@ -60,6 +60,20 @@ def is_turned(image: Image.Image) -> bool:
     return image.getexif().get(_EXIF_ORIENTATION) in _LYING
 
 
+def check_sums(path: str) -> None:
+    """Finds bytes of a PNG that have changed: Detectron2 looks for its orientation, misses them, and goes on.
+
+    Args:
+        path: of a file.
+
+    Raises:
+        OSError, SyntaxError: if a checksum is wrong.
+    """
+    if os.fspath(path).lower().endswith(".png"):
+        with Image.open(PathManager.get_local_path(path)) as image:
+            image.verify()
+
+
 def check_image(path: str, *, whole: bool = True, size: tuple[int, int] | None = None) -> None:
     """Makes sure that an image can be used.
 
@@ -75,6 +89,7 @@ def check_image(path: str, *, whole: bool = True, size: tuple[int, int] | None =
     with naming_broken_image(path), Image.open(PathManager.get_local_path(path)) as image:
         if whole:
             image.load()
+            check_sums(path)
         mode, found = image.mode, image.size
         fits = size is None or found == size or (found == size[::-1] and is_turned(image))
     if mode.startswith(("I", "F")):

@@ -154,7 +154,8 @@ class _Place:
 
     def advance(self, seed, state, workers):
         if state is not None:
-            self.seed, self.states[self.results % workers] = seed, state
+            self.seed = seed if self.seed is None else self.seed  # workers of which nothing came keep the first
+            self.states[self.results % workers] = state
         self.results += 1
 
     def images_of(self, worker, workers):

@@ -82,8 +82,8 @@ def apply_overrides(config: DictConfig, overrides: Sequence[str]) -> None:
         _check_key(config, key, override)
     first = [override for key, override in zip(keys, overrides) if key in (_BATCH_SIZE, _REFERENCE)]
     _apply(config, first)
-    check_options(config)
     if _BATCH_SIZE in keys:
+        check_options(config)
         scale_to_batch_size(config)
     _apply(config, [override for override in overrides if override not in first])
     check_options(config)

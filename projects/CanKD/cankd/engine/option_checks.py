@@ -2,6 +2,7 @@
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ _FORMAT = _optional(
 )
 
 _OPTIONS = {
-    "train.output_dir": _TEXT,
+    "train.output_dir": _Kind("a text or a path", lambda value: isinstance(value, (str, os.PathLike))),
     "train.init_checkpoint": _optional(_TEXT),
     "train.device": _TEXT,
     "train.seed": _Kind("a whole number; -1 is for a random seed", lambda value: type(value) is int),
@@ -67,7 +68,7 @@ _OPTIONS = {
     "optimizer.lr": _NOT_NEGATIVE,
     "optimizer.momentum": _NOT_NEGATIVE,
     "optimizer.weight_decay": _NOT_NEGATIVE,
-    "dataloader.train.total_batch_size": _whole(1),
+    "dataloader.train.total_batch_size": _optional(_whole(1)),
     "dataloader.train.num_workers": _whole(0),
     "dataloader.train.mapper.image_format": _FORMAT,
     "dataloader.test.batch_size": _whole(1),

@@ -45,7 +45,8 @@ class UnsavedNumbers:
         modules = dict(self._model.named_modules())
         for (name, attribute), value in state.items():
             if isinstance(value, Tensor):
-                value = value.to(next(self._model.parameters()).device)
+                own = getattr(modules[name], attribute, None)
+                value = value.to((own if isinstance(own, Tensor) else next(self._model.parameters())).device)
             setattr(modules[name], attribute, value)
 
 

@@ -23,16 +23,18 @@ _WORKING = {
 }
 
 
-def build_evaluator(config: DictConfig | ListConfig, **changes) -> evaluation.DatasetEvaluator:
+def build_evaluator(config: DictConfig | ListConfig, **changes) -> evaluation.DatasetEvaluator | None:
     """Builds what ``dataloader.evaluator`` of a config describes.
 
     Args:
-        config: one evaluator, or a list, which becomes one. Those of Detectron2's that do not work with this
+        config: one evaluator, or a list, which becomes one; None, for no evaluator, stays None. Those of Detectron2's that do not work with this
             environment are replaced by ours with the same metrics.
         changes: values for arguments that the config gives, for example ``output_dir=None``.
     """
     if OmegaConf.is_list(config):
         return evaluation.DatasetEvaluators([build_evaluator(each, **changes) for each in config])
+    if not OmegaConf.is_dict(config):  # none, or one that is built
+        return config
     arguments = {**config, **{key: changes[key] for key in changes.keys() & config.keys()}}
     if "_target_" in arguments:
         arguments = _replace(arguments)
