@@ -27,8 +27,8 @@ def build_evaluator(config: DictConfig | ListConfig, **changes) -> evaluation.Da
     """Builds what ``dataloader.evaluator`` of a config describes.
 
     Args:
-        config: one evaluator, or a list, which becomes one; None, for no evaluator, stays None. Those of Detectron2's that do not work with this
-            environment are replaced by ours with the same metrics.
+        config: one evaluator, or a list, which becomes one; None, for no evaluator, stays None. Those of Detectron2's
+            that do not work with this environment are replaced by ours with the same metrics.
         changes: values for arguments that the config gives, for example ``output_dir=None``.
     """
     if OmegaConf.is_list(config):
