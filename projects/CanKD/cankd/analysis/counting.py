@@ -105,5 +105,5 @@ def _product_flops(inputs, outputs):
 
 
 def _covariance_flops(inputs, outputs):
-    """Counts six moments, which fvcore cannot see. It does see the products that map x, as they are written in place."""
+    """Counts six moments, which fvcore cannot see. It sees the products that map x, as they are written in place."""
     return 6 * math.prod(get_shape(inputs[0]))
