@@ -2,6 +2,7 @@
 # make test   run the test suite
 # make lint   check the style
 # make bench  measure speed, memory and rounding errors, in about 40 minutes; the tables are in benchmarks/
+# make soak   try thousands of bad inputs, kills and full disks, in about an hour; the table is benchmarks/soak.md
 #
 # Each sets up .venv first if it is not there; PYTHON=python3.12 picks another interpreter (3.11 or newer).
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := configs projects tools benchmarks tests setup.py
 
-.PHONY: demo test lint format bench setup
+.PHONY: demo test lint format bench soak setup
 setup: $(VENV)/.installed
 
 demo: setup
@@ -38,6 +39,9 @@ bench: setup
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/loader.py
 	$(BIN)/python benchmarks/corruptions.py
+
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/soak.py
 
 $(VENV)/.installed: requirements/runtime.txt requirements/detectron2.txt requirements/no_deps.txt requirements/dev.txt setup.cfg setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -52,6 +52,7 @@ def test_sound_records_stay_as_they_are(records):
         ({"bbox_mode": None}, "boxes of another mode"),
         ({"category_id": None}, "classes that are no number from 0 on .category_id.: 1, the first is None"),
         ({"category_id": -1}, "classes that are no number from 0 on"),
+        ({"iscrowd": 0.5}, "marks of a crowd that are not 0 or 1 .iscrowd.: 1, the first is 0.5"),
         ({"keypoints": [1, 2]}, "keypoints that are no triples"),
         ({"keypoints": [1, 2, float("nan")]}, "keypoints that are no triples"),
         ({"segmentation": [[1, 1, 5, 1]]}, r"polygons that are not three or more pairs .* \[1, 1, 5, 1\]"),
@@ -71,6 +72,11 @@ def test_each_fault_is_one_line_or_is_left_out(change, message, caplog):
     kept = check_annotations(records, "mine.json", masks=True, skip_broken=True)
     assert [len(record["annotations"]) for record in kept] == [1, 0] and len(records[1]["annotations"]) == 1
     assert "mine.json is used without what is broken" in caplog.text
+
+
+def test_what_is_needed_cannot_be_skipped():
+    with pytest.raises(ValueError, match="boxes of negative size: 1, .*\nMend them$"):
+        check_annotations(make_records([(5, 5, -3, 5)]), "mine.json", skip_broken=None)
 
 
 def test_masks_are_looked_at_only_where_they_are_used():
@@ -94,6 +100,17 @@ def test_image_ids_that_stand_twice(caplog):
     records = make_records()
     records[1]["image_id"] = 0
     with pytest.raises(ValueError, match=r"image ids that stand twice: 1, the first is 0 \(0.jpg and 1.jpg\)"):
+        check_annotations(records, "mine.json")
+    assert check_annotations(records, "mine.json", skip_broken=True) == records[:1]
+
+
+@pytest.mark.parametrize("width", [[100, 100], "100", 0, -5, None, float("nan")])
+def test_images_of_no_size(width):
+    records = make_records()
+    records[1]["width"] = width
+    with pytest.raises(
+        ValueError, match="images whose width or height is no positive number: 1, the first is .* of 1."
+    ):
         check_annotations(records, "mine.json")
     assert check_annotations(records, "mine.json", skip_broken=True) == records[:1]
 

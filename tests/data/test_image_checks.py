@@ -100,3 +100,9 @@ def test_images_that_are_all_needed_cannot_be_skipped(records):
     make_empty(records[1]["file_name"])
     with pytest.raises(ValueError, match="it may be cut off .*Mend them$"):
         check_images(records, "mine.json", skip_broken=None)
+
+
+def test_a_cache_that_cannot_be_written_ends_nothing(records, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert check_images(records, "mine.json") is records

@@ -1,8 +1,9 @@
 import os
 
 from .center_crop import CenterCrop
-from .checks import check_classes, check_crops, check_records, check_shapes, check_test_images
+from .checks import check_classes, check_crops, check_records, check_shapes
 from .classification_mapper import ClassificationMapper
+from .coco_checks import check_coco
 from .corruptions import (
     CORRUPTION_GROUPS,
     MIN_SIDE,

@@ -28,7 +28,7 @@ class _Fault(NamedTuple):
 
 
 def check_annotations(
-    records: Sequence[Mapping], source: str, *, masks: bool = False, skip_broken: bool = False
+    records: Sequence[Mapping], source: str, *, masks: bool = False, skip_broken: bool | None = False
 ) -> Sequence[Mapping]:
     """Makes sure that the annotations of a data set can be used by Detectron2's mapper.
 
@@ -38,7 +38,7 @@ def check_annotations(
         records: in Detectron2's format.
         source: what to call the data set: its annotation file, or its name.
         masks: whether polygons and RLE masks are looked at, too.
-        skip_broken: whether to go on without what is broken, and log how much that is.
+        skip_broken: whether to go on without what is broken, and log how much that is; None if all are needed.
 
     Returns:
         The records; if something is left out, others without it.
@@ -53,10 +53,8 @@ def check_annotations(
         return records
     lines = "\n  ".join(_describe(faults))
     if not skip_broken:
-        raise UserError(
-            f"{source} has annotations that cannot be used:\n  {lines}\n"
-            "Mend them, or go on without them by train.skip_broken=True"
-        )
+        or_skip = "" if skip_broken is None else ", or go on without them by train.skip_broken=True"
+        raise UserError(f"{source} has annotations that cannot be used:\n  {lines}\nMend them{or_skip}")
     logger.warning("%s is used without what is broken:\n  %s", source, lines)
     return _leave_out(records, faults)
 
@@ -92,19 +90,31 @@ def _find_faults(records, masks) -> Iterator[_Fault]:
         if (key := record.get("image_id", name)) in places:
             yield _Fault("image ids that stand twice", f"{key} ({places[key]} and {name})", i)
         places.setdefault(key, name)
+        if strange := [record[side] for side in ("width", "height") if not _is_side(record.get(side, 1))]:
+            yield _Fault("images whose width or height is no positive number", f"{strange[0]!r:.60} of {name}", i)
+            continue
         size = record.get("width", math.inf), record.get("height", math.inf)
         for j, annotation in enumerate(record.get("annotations", ())):
             fault = _category_fault(annotation) or _box_fault(annotation, size) or _keypoint_fault(annotation)
-            fault = fault or (masks and _mask_fault(annotation, size)) or None
+            fault = fault or _crowd_fault(annotation) or (masks and _mask_fault(annotation, size)) or None
             if fault:
                 kind, value = fault
                 yield _Fault(kind, f"{value} in {name}, annotation {annotation.get('id', j)}", i, j)
+
+
+def _is_side(value):
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _category_fault(annotation):
     category = annotation.get("category_id")
     if not isinstance(category, Integral) or category < 0:
         return "classes that are no number from 0 on (category_id)", repr(category)
+
+
+def _crowd_fault(annotation):
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        return "marks of a crowd that are not 0 or 1 (iscrowd)", repr(annotation["iscrowd"])
 
 
 def _box_fault(annotation, size):
@@ -200,8 +210,8 @@ def _plain_boxes(records):
                 boxes.append(annotation.get("bbox"))
                 sizes.append((record["width"], record["height"]))
     try:
-        boxes = np.array(boxes, float).reshape(-1, 4)
-    except (TypeError, ValueError):
+        boxes, sizes = np.array(boxes, float).reshape(-1, 4), np.array(sizes, float).reshape(-1, 2)
+    except (TypeError, ValueError, OverflowError):
         return np.empty((0, 4)), np.empty((0, 2))
     finite = np.isfinite(boxes).all(1)
-    return boxes[finite], np.array(sizes, float).reshape(-1, 2)[finite]
+    return boxes[finite], sizes[finite]

@@ -21,19 +21,19 @@ from .annotation_checks import check_annotations
 from .image_checks import check_images
 from .records import describe_dataset
 
-__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes", "check_test_images"]
+__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes"]
 
 
 def check_records(
-    records: Sequence, loader: DictConfig, *, skip_broken: bool = False, read_all_images: bool = False
+    records: Sequence, loader: DictConfig, *, skip_broken: bool | None = False, read_all_images: bool = False
 ) -> Sequence:
     """Makes sure that annotations and images can be used, as far as Detectron2's own mapper reads them.
 
     Args:
         records: in Detectron2's format. Those of classification are not looked at: there are millions, and the mapper
             names what is broken.
-        loader: ``dataloader.train`` of a config.
-        skip_broken: whether to go on without what is broken.
+        loader: ``dataloader.train`` or ``dataloader.test`` of a config.
+        skip_broken: whether to go on without what is broken; None if all are needed, as they are to evaluate.
         read_all_images: whether images are read whole, and not their heads alone.
 
     Returns:
@@ -42,31 +42,15 @@ def check_records(
     Raises:
         UserError: see there.
     """
-    if not _are_images_named(records, loader):
+    if not isinstance(records, list) or "mapper" not in loader or any("label" in record for record in records[:1]):
         return records
     source = describe_dataset(loader.dataset)
     mapper = instantiate(loader.mapper)
     if type(mapper) is DatasetMapper:
         records = check_annotations(records, source, masks=mapper.use_instance_mask, skip_broken=skip_broken)
+    elif skip_broken is None:
+        return records  # what another mapper evaluates on need not be images
     return check_images(records, source, whole=read_all_images, skip_broken=skip_broken)
-
-
-def check_test_images(records: Sequence, loader: DictConfig) -> None:
-    """Makes sure that the images of a test set can be used, before the first is.
-
-    Args:
-        records: as of :func:`check_records`.
-        loader: ``dataloader.test`` of a config.
-
-    Raises:
-        UserError: see :func:`check_images`.
-    """
-    if _are_images_named(records, loader) and _is_detectron2s(loader.mapper):
-        check_images(records, describe_dataset(loader.dataset), skip_broken=None)
-
-
-def _are_images_named(records, loader):
-    return isinstance(records, list) and "mapper" in loader and not any("label" in record for record in records[:1])
 
 
 def check_classes(records: Sequence, student: nn.Module) -> None:

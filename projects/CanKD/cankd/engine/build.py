@@ -1,5 +1,8 @@
 """Building what a config describes: models with their weights, and the data that they want."""
 
+from collections.abc import Callable
+from typing import Any
+
 from cankd.checkpoint import load_all_weights
 from cankd.modeling import Distiller, Teacher
 from cankd.utils import UserError, orders_differ, preserved_random_state, where
@@ -7,7 +10,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-__all__ = ["build_model", "is_distillation", "load_student", "read_format", "student_of", "teacher_model"]
+__all__ = ["build_model", "build_part", "is_distillation", "load_student", "read_format", "student_of", "teacher_model"]
 
 
 def is_distillation(config: DictConfig) -> bool:
@@ -29,21 +32,31 @@ def build_model(config: DictConfig) -> nn.Module:
     """
     model = config.model
     if is_distillation(config):
-        student = _build("model.student", model.student)
+        student = build_part("model.student", model.student)
         with preserved_random_state():
-            model = _build("model, with teacher and head,", {**model, "student": student})
+            model = build_part("model, with teacher and head,", {**model, "student": student})
     else:
-        model = _build("model", model)
+        model = build_part("model", model)
     return model.to(config.train.device)
 
 
-def _build(part, config):
+def build_part(name: str, config: DictConfig, build: Callable[[DictConfig], Any] = instantiate) -> Any:
+    """Builds a part of a config.
+
+    Args:
+        name: of the part, for the message.
+        config: a lazy call.
+        build: makes the part of it.
+
+    Raises:
+        UserError: if it fails in any way.
+    """
     try:
-        return instantiate(config)
+        return build(config)
     except UserError:
         raise
-    except Exception as error:  # a model's options are the user's
-        raise UserError(f"{part} cannot be built: {type(error).__name__}: {error} ({where(error)})") from error
+    except Exception as error:  # the options are the user's
+        raise UserError(f"{name} cannot be built: {type(error).__name__}: {error} ({where(error)})") from error
 
 
 def student_of(model: nn.Module) -> nn.Module:
@@ -62,7 +75,9 @@ def load_student(config: DictConfig, checkpoint: str, role: str) -> nn.Module:
     Raises:
         UserError: if the model cannot be built, there is no checkpoint, or it is not of this model.
     """
-    model = _build("model.student" if is_distillation(config) else "model", config.model.get("student", config.model))
+    model = build_part(
+        "model.student" if is_distillation(config) else "model", config.model.get("student", config.model)
+    )
     load_all_weights(model, checkpoint, role)
     return model
 

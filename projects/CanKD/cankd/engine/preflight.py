@@ -120,7 +120,8 @@ def check_parts(config: DictConfig) -> None:
     Raises:
         UserError: if a part is absent.
     """
-    if absent := {"optimizer", "lr_multiplier"} - set(config) or {"train"} - set(config.dataloader):
+    given, loaders = ({key for key in node if node[key] is not None} for node in (config, config.dataloader))
+    if absent := {"optimizer", "lr_multiplier"} - given or {"train"} - loaders:
         raise UserError(f"the config has no {' and no '.join(sorted(absent))}, which training needs")
 
 

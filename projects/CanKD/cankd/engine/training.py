@@ -12,14 +12,12 @@ from cankd.data import (
     check_crops,
     check_records,
     check_shapes,
-    check_test_images,
     load_records,
 )
 from cankd.evaluation import build_evaluator
 from cankd.modeling import Distiller
 from cankd.solver import ExponentialMovingAverage
 from cankd.utils import UserError, preserved_random_state, write_json
-from detectron2.config import instantiate
 from detectron2.engine import create_ddp_model, default_writers, hooks
 from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.utils import comm
@@ -28,7 +26,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from .best_checkpoint import build_best_checkpoint
-from .build import build_model, is_distillation, load_student, student_of, teacher_model
+from .build import build_model, build_part, is_distillation, load_student, student_of, teacher_model
 from .graceful_stop import GracefulStop
 from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
 from .option_checks import check_options
@@ -61,7 +59,8 @@ def test(data: DictConfig, model: nn.Module) -> dict:
     if "evaluator" not in data:
         return {}
     loader = _build_loader(data.test)
-    results = inference_on_dataset(model, loader, build_evaluator(data.evaluator))
+    evaluator = build_part("dataloader.evaluator", data.evaluator, build_evaluator)
+    results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
     return results
@@ -80,7 +79,7 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
     if role == "teacher":
         if not is_distillation(config):
             raise UserError("--model teacher needs a config with a teacher, and this one describes a plain model")
-        teacher = instantiate(config.model.teacher)
+        teacher = build_part("model.teacher", config.model.teacher)
         model = teacher_model(teacher, config.dataloader.test)
     else:
         model = load_student(config, config.train.init_checkpoint, "student (train.init_checkpoint)")
@@ -116,7 +115,7 @@ def _train(config, resume, extra_hooks):
     check_batch_size(config.dataloader.train, comm.get_world_size(), options.accumulate)
     if "evaluator" in config.dataloader:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
-        build_evaluator(config.dataloader.evaluator)
+        build_part("dataloader.evaluator", config.dataloader.evaluator, build_evaluator)
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())
     model = build_model(config)
     student = student_of(model)
@@ -168,7 +167,7 @@ def _build_loaders(config, model):
 
 def _build_trainer(config, model, loaders):
     """Builds the trainer, with its optimizer."""
-    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
+    optimizer = build_part("optimizer", {**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     return DistillationTrainer(
         _distribute(model, config.train),
         MixedLoader(*loaders.values()) if len(loaders) > 1 else loaders["dataloader.train"],
@@ -204,10 +203,10 @@ def choose_precision(options: DictConfig) -> torch.dtype | None:
 
 def _build_loader(loader, student=None, options=None):
     if "dataset" not in loader:
-        return instantiate(loader)
+        return build_part("the data loader", loader)
     records = load_records(loader.dataset)
     if student is None:
-        check_test_images(records, loader)
+        check_records(records, loader, skip_broken=None)
     else:
         records = check_records(
             records, loader, skip_broken=options.skip_broken, read_all_images=options.read_all_images
@@ -216,8 +215,8 @@ def _build_loader(loader, student=None, options=None):
         check_crops(records, loader)
         check_shapes(records, loader, student)
     if "mapper" in loader:
-        loader = {**loader, "mapper": FileNamingMapper(instantiate(loader.mapper))}
-    return instantiate({**loader, "dataset": records})
+        loader = {**loader, "mapper": FileNamingMapper(build_part("the data loader's mapper", loader.mapper))}
+    return build_part("the data loader", {**loader, "dataset": records})
 
 
 def _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume):
@@ -229,7 +228,7 @@ def _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student,
         built.append(DistillationSchedule(model, **schedule))
     if options.clip_gradients.max_norm:
         built.append(GradientClipping(**options.clip_gradients))
-    built.append(hooks.LRScheduler(scheduler=instantiate(config.lr_multiplier)))
+    built.append(hooks.LRScheduler(scheduler=build_part("lr_multiplier", config.lr_multiplier)))
     if checkpointer.averaged:
         built.append(WeightAveraging(checkpointer.model, checkpointer.averaged))
     built.append(run_state)

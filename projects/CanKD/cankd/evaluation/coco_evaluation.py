@@ -3,6 +3,7 @@ import json
 import os
 from collections.abc import Sequence
 
+from cankd.data import check_coco
 from cankd.utils import UserError, replace_file
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco
@@ -38,12 +39,14 @@ class FastCOCOEvaluator(COCOEvaluator):
                 ``keypoint_oks_sigmas`` of the data set's metadata; without them COCO's, for its 17 keypoints.
 
         Raises:
-            UserError: if another task is asked for, or the data set has another number of keypoints than there are
-                sigmas. :meth:`evaluate` raises it if a class was predicted that the data set does not have.
+            UserError: if another task is asked for, the annotations are broken (:func:`check_coco`), or the data set
+                has another number of keypoints than there are sigmas. :meth:`evaluate` raises it if a class was
+                predicted that the data set does not have.
         """
         if tasks is not None and not set(tasks) <= {"bbox", "segm", "keypoints"}:
             raise UserError(f"tasks is {tuple(tasks)}; FastCOCOEvaluator knows bbox, segm and keypoints")
         super().__init__(dataset_name, tasks, use_fast_impl=False, **kwargs)
+        check_coco(self._coco_api.dataset, self._metadata.json_file)
         self._kpt_oks_sigmas = list(kpt_oks_sigmas or self._metadata.get("keypoint_oks_sigmas", ()))
         if "keypoints" in (tasks or ()):
             self._check_sigmas(len(self._metadata.get("keypoint_names", ())))

@@ -1,0 +1,57 @@
+"""Checks of annotations in COCO's format that an evaluator reads by itself, and not as records."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from numbers import Real
+
+from cankd.utils import UserError
+
+__all__ = ["check_coco"]
+
+
+def check_coco(contents: Mapping, source: str) -> None:
+    """Makes sure that ids, names and areas of an annotation file are of the right kind.
+
+    Evaluators stumble over what is not, or count it wrongly. The boxes are left to :func:`check_annotations`.
+
+    Args:
+        contents: of the file.
+        source: what to call it.
+
+    Raises:
+        UserError: if one is not.
+    """
+    for part in ("images", "annotations", "categories"):
+        _check(source, contents, part, "id", "a whole number", _is_whole)
+        _check_uniqueness(source, contents, part)
+    _check(source, contents, "categories", "name", "a text", lambda value: isinstance(value, str))
+    # Annotations of other images are let pass: evaluators leave them out, and Detectron2 counts them in the log.
+    _check(source, contents, "annotations", "image_id", "a whole number", _is_whole)
+    _check(source, contents, "annotations", "area", "a number, at least 0", _is_area, default=0)
+
+
+def _is_whole(value):
+    return type(value) is int
+
+
+def _is_area(value):
+    return isinstance(value, Real) and math.isfinite(value) and value >= 0
+
+
+def _check_uniqueness(source, contents, part):
+    count = Counter(entry["id"] for entry in contents.get(part, ()))
+    if twice := [value for value, times in count.items() if times > 1]:
+        raise UserError(f"{source} has the id {twice[0]} in {part!r} twice: each has to have its own")
+
+
+def _check(source, contents, part, key, expected, accepts, default=None):
+    entries = contents.get(part, ())
+    if not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{source} has entries in {part!r} that are no objects")
+    broken = [value for entry in entries if not accepts(value := entry.get(key, default))]
+    if broken:
+        raise UserError(
+            f"{source} has {len(broken)} of {len(entries)} {part} whose {key!r} is not {expected}, which evaluation "
+            f"needs; the first is {str(broken[0])[:60]}"
+        )

@@ -1,0 +1,43 @@
+import copy
+
+import pytest
+from cankd.data import check_coco
+
+CONTENTS = {
+    "images": [{"id": 3}, {"id": 4}],
+    "annotations": [
+        {"id": 1, "image_id": 3, "category_id": 1, "area": 2.5},
+        {"id": 2, "image_id": 4, "category_id": 1},
+    ],
+    "categories": [{"id": 1, "name": "zero"}],
+}
+
+
+def test_sound_files_pass():
+    check_coco(CONTENTS, "mine.json")
+    check_coco({"images": [{"id": 0}], "categories": []}, "test-dev.json")
+
+
+@pytest.mark.parametrize(
+    "part, key, value, message",
+    [
+        ("images", "id", 0.5, "1 of 2 images whose 'id' is not a whole number, .* the first is 0.5"),
+        ("images", "id", 3, "has the id 3 in 'images' twice"),
+        ("annotations", "id", "2", "1 of 2 annotations whose 'id' is not a whole number"),
+        ("annotations", "id", 1, "has the id 1 in 'annotations' twice"),
+        ("annotations", "image_id", None, "whose 'image_id' is not a whole number"),
+        ("annotations", "area", [1], "whose 'area' is not a number, at least 0"),
+        ("annotations", "area", float("nan"), "whose 'area' is not a number, at least 0"),
+        ("categories", "name", {}, "1 of 1 categories whose 'name' is not a text"),
+    ],
+)
+def test_what_an_evaluator_stumbles_over_is_named(part, key, value, message):
+    contents = copy.deepcopy(CONTENTS)
+    contents[part][-1][key] = value
+    with pytest.raises(ValueError, match=f"mine.json .*{message}"):
+        check_coco(contents, "mine.json")
+
+
+def test_entries_are_objects():
+    with pytest.raises(ValueError, match="mine.json has entries in 'images' that are no objects"):
+        check_coco({**CONTENTS, "images": [3]}, "mine.json")
