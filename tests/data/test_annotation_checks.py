@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pycocotools.mask
 import pytest
-from cankd.data.annotation_checks import check_annotations
+from cankd.data.annotation_checks import _run_lengths, check_annotations
 from detectron2.structures import BoxMode
 
 POLYGON = [[1, 1, 5, 1, 5, 5]]
@@ -123,3 +123,11 @@ def test_boxes_within_0_and_1_are_no_pixels():
 def test_corners_written_as_width_and_height():
     with pytest.raises(ValueError, match=r"1 of the 2 boxes .* the first is \[60.0, 50.0, 90.0, 75.0\]. .*be corners"):
         check_annotations(make_records([(10, 10, 20, 20), (60, 50, 90, 75)]), "mine.json", skip_broken=True)
+
+
+def test_runs_of_masks_are_those_of_pycocotools():
+    rng = np.random.default_rng(0)
+    for fill in (0, 0.001, 0.1, 0.5, 0.9, 1):
+        mask = np.asfortranarray(rng.random((90, 70)) < fill, np.uint8)
+        runs = _run_lengths(pycocotools.mask.encode(mask)["counts"])
+        assert np.repeat(np.arange(len(runs)) % 2, runs).tolist() == mask.ravel("F").tolist()
