@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from cankd.data import DigitScenes, register_digit_scenes
 from cankd.engine import DistillationTrainer, load_config, train, use_method
 from detectron2.config import LazyCall as L
-from detectron2.config import LazyConfig
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.engine import HookBase
 from detectron2.utils import comm
@@ -19,7 +18,7 @@ from torch import nn
 
 from tests.engine.test_distributed import run_in_two_processes
 from tests.engine.test_resume import Kill, KillBefore
-from tests.tiny import batch
+from tests.tiny import batch, write_config
 
 CANKD = "DigitScenes/retinanet_R10_from_R18.py"
 KILLS = (3, 5)  # each one step after a checkpoint
@@ -144,8 +143,7 @@ def test_two_processes(quick_config, tiny_scenes, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", root)
     config = vary(use_method(quick_config(CANKD, max_iter=4), "mgd"), 0)
     config.dataloader.train.total_batch_size = 4
-    LazyConfig.save(config, str(tmp_path / "config.yaml"))
-    run_in_two_processes(register_and_train_thrice, str(tmp_path / "config.yaml"), tiny_scenes, tmp_path)
+    run_in_two_processes(register_and_train_thrice, write_config(config, tmp_path / "config.py"), tiny_scenes, tmp_path)
     assert len(list(tmp_path.glob("* agrees"))) == 2
     processes = torch.load(tmp_path / "whole" / "model_final.pth", weights_only=True)["trainer"]["hooks"]["RunState"]
     first, second = processes["processes"]

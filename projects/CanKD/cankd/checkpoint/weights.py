@@ -116,9 +116,11 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         try:
             if filename.endswith(".safetensors"):
                 loaded = {"model": load_file(filename)}
+            elif filename.endswith(".pkl"):
+                loaded = _read_pickle(filename)
             else:
                 _check_sums(filename)
-                loaded = _read_pickle(filename) if filename.endswith(".pkl") else super()._load_file(filename)
+                loaded = super()._load_file(filename)
             if "state_dict" in loaded["model"]:  # as OpenMMLab's
                 loaded["model"] = loaded["model"]["state_dict"]
         except Exception as error:  # a file from elsewhere can be wrong in any way
