@@ -85,7 +85,9 @@ WRITERS: Mapping[str, Callable[[pathlib.Path, pathlib.Path], object]] = {
     "pictures of data": _run(visualize_data, *_CONFIG, "--images", "4", "--output", "DISK/samples.png"),
     "pictures of predictions": _run(visualize_predictions, *_PICTURE),
     "pictures of features": _run(visualize_features, *_PICTURE),
-    "pictures of attention": _run(visualize_attention, "--point", "32,32", *_PICTURE),
+    "pictures of attention": _run(
+        visualize_attention, "--point", "32,32", *_PICTURE[:-1], "train.init_checkpoint=PROJECT/run/model_final.pth"
+    ),
     "confusion matrix": _run(confusion_matrix, *_CONFIG, "--output", "DISK/confusion", _STUDENT),
 }
 """Functions that write to a disk, given a project's folder and the disk's, by what they write."""
