@@ -14,7 +14,9 @@ import itertools
 import json
 import os
 import pathlib
+import shlex
 import shutil
+import sys
 import tempfile
 
 import cankd.utils.quiet  # noqa: F401
@@ -105,7 +107,7 @@ def tables(results, runs, memory):
     surprises += [f"- kills: {_shorten(problem)}" for problem in problems]
     if memory:
         steps = sorted(map(int, memory))
-        shown = [steps[len(steps) * i // 10] for i in range(1, 10)] + [steps[-1]]
+        shown = sorted({steps[len(steps) * i // 10] for i in range(1, 10)} | {steps[-1]})
         cells = [[f"{step:,}", f"{memory[str(step)]:.0f}"] for step in shown]
         text += "\n\n" + markdown_table(cells, ["step", "resident memory, MiB"])
     return text, "\n".join(surprises) or "None."
@@ -129,9 +131,10 @@ def run(args, folder):
     results["full disks"] = fill_disks(sound, folder / "disk")
     runs = kill_runs(args.kills, sound, project)
     memory = Record("memory").once(str(args.steps), lambda: measure_memory(sound, args.steps)) if args.steps else {}
+    command = shlex.join(["benchmarks/soak.py", *sys.argv[1:]])
     text, surprises = tables(results, runs, {str(step): value for step, value in memory.items()})
     return (
-        f"# What goes wrong in practice\n\n`benchmarks/soak.py`, {environment(threads=1)}. A case is one command on a "
+        f"# What goes wrong in practice\n\n`{command}`, {environment(threads=1)}. A case is one command on a "
         "small project, in which one thing is wrong. A clear line says what and where, and the command ends; a warning "
         "says so, and it goes on. Harmless is what may be accepted. Silent is what may not be, and is. Lost is a file "
         "of the user's that is damaged or gone, executed is code in a file that is no program. What is tried is in "

@@ -147,21 +147,17 @@ def image_cases(count: int | None = None) -> list[Case]:
     Args:
         count: how many, None for all.
     """
+    train, test = (f"soak_{split}/images/000000.png" for split in ("train", "val"))
     roles = {
-        "train": ("train", ("plain.py",)),
-        "train, all read": ("train", ("plain.py", "train.read_all_images=True")),
-        "evaluate": ("val", _EVALUATE),
+        "train": (train, ("plain.py",)),
+        "train, all read": (train, ("plain.py", "train.read_all_images=True")),
+        "evaluate": (test, _EVALUATE),
     }
-    kinds = [(name, change, False) for name, change in BROKEN_IMAGES.items()]
-    kinds += [(name, change, True) for name, change in STRANGE_IMAGES.items()]
-    cases = []
-    for (role, (split, arguments)), (name, change, harmless) in itertools.product(roles.items(), kinds):
 
-        def damage(project, split=split, change=change):
-            change(project / f"soak_{split}" / "images" / "000000.png")
+    def damage(change, file, project):
+        change(project / file)
 
-        cases.append(Case(f"{role}: {name}", damage, arguments, harmless))
-    return sample(cases, count)
+    return sample(_cases_by_role(roles, BROKEN_IMAGES, STRANGE_IMAGES, damage), count)
 
 
 def checkpoint_cases(count: int | None = None) -> list[Case]:
@@ -176,16 +172,20 @@ def checkpoint_cases(count: int | None = None) -> list[Case]:
         "resume": ("run/model_final.pth", ("config.py", "--resume", "train.max_iter=2")),
         "evaluate": ("student.pth", _EVALUATE),
     }
-    kinds = [(name, change, False) for name, change in BROKEN_CHECKPOINTS.items()]
-    kinds += [(name, change, True) for name, change in STRANGE_CHECKPOINTS.items()]
-    cases = []
-    for (role, (file, arguments)), (name, change, harmless) in itertools.product(roles.items(), kinds):
 
-        def damage(project, file=file, change=change):
-            change(project / file, project / MARKER)
+    def damage(change, file, project):
+        change(project / file, project / MARKER)
 
-        cases.append(Case(f"{role}: {name}", damage, arguments, harmless))
-    return sample(cases, count)
+    return sample(_cases_by_role(roles, BROKEN_CHECKPOINTS, STRANGE_CHECKPOINTS, damage), count)
+
+
+def _cases_by_role(roles, broken, strange, damage):
+    """Returns a case for each role of a file and each change that makes it unusable, or strange but harmless."""
+    kinds = [(*kind, False) for kind in broken.items()] + [(*kind, True) for kind in strange.items()]
+    return [
+        Case(f"{role}: {name}", functools.partial(damage, change, file), arguments, is_harmless)
+        for (role, (file, arguments)), (name, change, is_harmless) in itertools.product(roles.items(), kinds)
+    ]
 
 
 def config_cases(count: int | None = None) -> list[Case]:

@@ -9,7 +9,7 @@ from cankd.modeling.distillation_heads.covariances import COVARIANCES
 from detectron2.export import TracingAdapter
 from detectron2.utils.analysis import FlopCountAnalysis
 from fvcore.nn import ActivationCountAnalysis, parameter_count
-from fvcore.nn.jit_handles import get_shape
+from fvcore.nn.jit_handles import bmm_flop_jit, get_shape
 from torch import nn
 
 __all__ = ["count_by_part", "count_executed"]
@@ -66,7 +66,7 @@ def _count(model, inputs):
     traced = TracingAdapter(model.eval(), inputs, allow_non_tensor=True)
     flops, activations = FlopCountAnalysis(model, inputs), ActivationCountAnalysis(traced, traced.flattened_inputs)
     flops.set_op_handle("torchvision::deform_conv2d", _deform_conv_flops)
-    flops.set_op_handle("aten::baddbmm", _product_flops)
+    flops.set_op_handle("aten::baddbmm", lambda inputs, outputs: bmm_flop_jit(inputs[1:3], outputs))
     flops.set_op_handle(f"prim::PythonOp.{COVARIANCES}", _covariance_flops)
     for analysis in (flops, activations):
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
@@ -97,11 +97,6 @@ def _count_calls(model, run):
 def _deform_conv_flops(inputs, outputs):
     weight, output = get_shape(inputs[1]), get_shape(outputs[0])
     return math.prod(output) * math.prod(weight[1:])
-
-
-def _product_flops(inputs, outputs):
-    batch, rows, inner = get_shape(inputs[1])
-    return batch * rows * inner * get_shape(inputs[2])[2]
 
 
 def _covariance_flops(inputs, outputs):
