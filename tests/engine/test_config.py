@@ -110,6 +110,12 @@ def test_refuses_overrides(override, message):
 @pytest.mark.parametrize(
     "override, message",
     [
+        ("model=null", "None; it has to be a part with options of its own"),
+        ("dataloader=null", "None; it has to be a part with options of its own"),
+        ("train=null", "None; it has to be a part with options of its own"),
+        ("train.checkpointer=100", "100; it has to be a part with options of its own"),
+        ("train.inherit=7", "7; it has to be \"auto\", a list of wildcards"),
+        ("train.inherit=[1]", r"\[1\]; it has to be \"auto\", a list of wildcards"),
         ("model.head.weight=abc", "'abc'; it has to be a number"),
         ("model.head.weight=nan", "nan; it has to be a number"),
         ("model.teacher.input_format=XYZ", "'XYZ'; it has to be BGR, RGB or another format"),
@@ -142,7 +148,18 @@ def test_training_refuses_values_of_the_wrong_kind(quick_config):
         train(quick_config(CANKD, max_iter=-5))
 
 
-@pytest.mark.parametrize("override", ["train.seed=-1", "train.eval_period=0", "optimizer.lr=1", "model.input_format=L"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.seed=-1",
+        "train.eval_period=0",
+        "optimizer.lr=1",
+        "model.input_format=L",
+        "train.inherit=auto",
+        "train.inherit=[head.*]",
+        "train.inherit={a.*: b.*}",
+    ],
+)
 def test_takes_values_at_the_limits(override):
     load_config(CANKD, [override])
 

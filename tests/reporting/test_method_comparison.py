@@ -99,7 +99,14 @@ def test_differences_are_paired_by_seed():
             "cannot be told apart from other.",
         ),
         ((20, 21, 22), (14, 15, 16.5), "It is better than other."),
-        ((10, 11, 9), (9, 10, 8), "After 3 seeds no method can be told apart from the student alone: the best, best,"),
+        (
+            (10, 11, 9),
+            (9, 10, 8),
+            "After 3 seeds no method is better than the student alone beyond chance: the best, best, gains +0.0 "
+            "(-2.5 to +2.5) AP.",
+        ),
+        ((10, 11, 9), (5, 6, 5.5), "gains +0.0 (-2.5 to +2.5) AP. Worse than the student alone: other."),
+        ((20, 21, 22), (5, 6, 5.5), "It is better than other. Worse than the student alone: other."),
     ],
 )
 def test_the_verdict_in_words(best, other, expected):

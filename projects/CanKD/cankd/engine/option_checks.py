@@ -3,7 +3,7 @@
 import functools
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -33,20 +33,36 @@ def _is_number(value):
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _are_texts(value):
+    return isinstance(value, Collection) and not isinstance(value, str) and all(isinstance(key, str) for key in value)
+
+
 _NUMBER = _Kind("a number", _is_number)
 _NOT_NEGATIVE = _Kind("a number, at least 0", lambda value: _is_number(value) and value >= 0)
 _SWITCH = _Kind("true or false", lambda value: isinstance(value, bool))
 _TEXT = _Kind("a text", lambda value: isinstance(value, str))
+_PATTERNS = _Kind(
+    '"auto", a list of wildcards, a map between them, or null',
+    lambda value: value in (None, "auto") or _are_texts(value),
+)
 _FORMATS = "BGR", "YUV-BT.601", *Image.MODES  # those that Detectron2 reads images in
 _FORMAT = _optional(
     _Kind("BGR, RGB or another format that Detectron2 reads images in", lambda value: value in _FORMATS)
 )
 
+_PART = _Kind("a part with options of its own", lambda value: isinstance(value, Mapping))
+
 _OPTIONS = {
+    **dict.fromkeys(("model", "dataloader", "train"), _PART),
+    **{
+        f"train.{name}": _PART
+        for name in ("amp", "checkpointer", "clip_gradients", "ddp", "distillation", "early_stopping", "ema", "wandb")
+    },
     "train.output_dir": _Kind("a text or a path", lambda value: isinstance(value, (str, os.PathLike))),
     "train.init_checkpoint": _optional(_TEXT),
     "train.device": _TEXT,
     "train.seed": _Kind("a whole number; -1 is for a random seed", lambda value: type(value) is int),
+    "train.inherit": _PATTERNS,
     "train.max_iter": _whole(1),
     "train.log_period": _whole(1),
     "train.eval_period": _whole(0),

@@ -32,7 +32,7 @@ def metric_value(result: Mapping, task: str, metric: str) -> float:
 
 
 def verdict(values: Mapping[str, Mapping[int, float]], baseline: str, metric: str) -> str:
-    """Says in plain words which methods help, and which of them cannot be told apart from the best.
+    """Says in plain words which methods help or harm, and which of them cannot be told apart from the best.
 
     Args:
         values: map from method to the metric by seed.
@@ -46,17 +46,26 @@ def verdict(values: Mapping[str, Mapping[int, float]], baseline: str, metric: st
     if seeds < 2:
         return "One seed says nothing about its spread: give several by --seeds."
     best = max(methods, key=lambda title: statistics.mean(values[title].values()))
-    gain = paired_difference(values[best], values[baseline])
-    if gain[1] <= 0:
-        return (
-            f"After {seeds} seeds no method can be told apart from the student alone: the best, {best}, gains "
-            f"{_interval(gain)} {metric}."
+    gains = {title: paired_difference(values[title], values[baseline]) for title in methods}
+    if gains[best][1] > 0:
+        text = _compare_with_best(values, best, methods, gains[best], metric)
+    else:
+        text = (
+            f"After {seeds} seeds no method is better than the student alone beyond chance: the best, {best}, gains "
+            f"{_interval(gains[best])} {metric}."
         )
-    alike = [title for title in methods if title != best and paired_difference(values[best], values[title])[1] <= 0]
+    if harmful := [title for title in methods if gains[title][2] < 0]:
+        text += f" Worse than the student alone: {_list(harmful)}."
+    return text
+
+
+def _compare_with_best(values, best, methods, gain, metric):
     text = f"{best} gains {_interval(gain)} {metric} over the student alone."
+    others = [title for title in methods if title != best]
+    alike = [title for title in others if paired_difference(values[best], values[title])[1] <= 0]
     if alike:
-        text += f" After {seeds} seeds it cannot be told apart from {_list(alike)}."
-    if worse := [t for t in methods if t != best and t not in alike]:
+        text += f" After {len(values[best])} seeds it cannot be told apart from {_list(alike)}."
+    if worse := [title for title in others if title not in alike]:
         text += f" It is better than {_list(worse)}."
     return text
 
