@@ -8,6 +8,7 @@ from .launch import launch
 from .measurements import StepMeasurements, measure_step, time_step
 from .methods import METHODS, use_method
 from .preflight import check_batch_size, check_device, check_output_dir, check_parts, lock_output_dir, prepare_run
+from .process_pool import run_in_processes
 from .trainer import DistillationTrainer
 from .training import DISTILLATION_LOSSES, choose_precision, evaluate, test, train
 from .unlabelled import build_unlabelled_loader

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import hashlib
 import logging
 import os
@@ -9,8 +10,6 @@ import re
 import resource
 import statistics
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -21,12 +20,13 @@ from cankd.engine import (
     describe_config,
     evaluate,
     load_config,
+    run_in_processes,
     save_config,
     train,
     use_method,
 )
 from cankd.evaluation import METRICS
-from cankd.utils import UserError, read_record, write_json
+from cankd.utils import Interrupted, UserError, read_record, write_json
 from cankd.visualization import draw_method_points
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
@@ -195,16 +195,14 @@ def _evaluate_teacher(run):
 def _train_all(pending, total, jobs):
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with tqdm(total=total, initial=total - len(pending), unit="run") as progress:
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-            futures = {pool.submit(_train_run, run, threads): run for run in pending}
-            try:
-                for future in as_completed(futures):
-                    if message := future.result():
-                        raise UserError(f"{futures[future].name}: {message}")
-                    progress.set_postfix_str(futures[future].name)
-                    progress.update()
-            finally:
-                pool.shutdown(cancel_futures=True)
+
+        def ended(run, message):
+            if message:
+                raise UserError(f"{run.name}: {message}")
+            progress.set_postfix_str(run.name)
+            progress.update()
+
+        run_in_processes(functools.partial(_train_run, threads=threads), pending, jobs, ended)
 
 
 def _train_run(run, threads):
@@ -222,6 +220,8 @@ def _train_run(run, threads):
                 metrics = train(config, resume=True)
             except UserError as error:
                 return str(error)
+            except Interrupted as error:
+                return f"its process got signal {error.number}"
     times = list(read_curves(folder).get("time", {}).values())  # none of the first iterations
     result = {"method": run.method.title, "seed": run.seed, "config": _fingerprint(config), "metrics": metrics}
     write_json(
