@@ -23,6 +23,7 @@ README = ROOT / "README.md"
 PROJECT_README = ROOT / "projects" / "CanKD" / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, PROJECT_README, *sorted(DOCS.glob("*.md"))]
+SCRIPTS = ("tools/", "benchmarks/")
 COMMANDS = sorted(
     {
         re.sub(r"^(torchrun|srun) .*?(?=tools/)", "", line.partition(" #")[0].strip())
@@ -153,7 +154,7 @@ def test_linked_files_and_sections_exist(page):
             assert section in {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}, link
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("tools/")])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith(SCRIPTS)])
 def test_commands_are_understood_and_their_scripts_tested(command, load_tool):
     script, *arguments = shlex.split(command)
     assert script in TESTS or pathlib.Path(script).stem in TESTS
@@ -164,7 +165,7 @@ def test_commands_are_understood_and_their_scripts_tested(command, load_tool):
         tool.parse_arguments(arguments)
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith("tools/")])
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith(SCRIPTS)])
 def test_other_commands_exist(command):
     if command.startswith("make "):
         assert re.search(rf"^{command.split()[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
