@@ -26,7 +26,8 @@ def search(quick_config, load_tool, tmp_path, capsys):
 def test_searches_resumes_and_ends_with_a_method_that_trains(search, tmp_path):
     scopes = ["--scope", "global", "--scope", "logits=head:0:0,head:0:1", "--population", "2"]
     lines = search(*scopes, "--budget", "12")
-    assert len(lines) == 7 and all(line.startswith("AP ") for line in lines[:6])
+    assert lines[0].startswith("Nothing evolves: each scope has 2 candidates, no more than the population of 2.")
+    assert len(lines) == 8 and all(line.startswith("AP ") for line in lines[1:7])
     results = sorted((tmp_path / "search" / "candidates").glob("*.json"))
     assert len(results) == 6 and not list((tmp_path / "search").rglob("*.pth"))
     heads = [json.loads(path.read_text())["heads"] for path in results]

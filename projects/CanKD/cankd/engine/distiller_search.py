@@ -55,6 +55,11 @@ def search_distiller(
     """
     _check(config, scopes)
     num_candidates = _count_candidates(len(scopes), iterations, budget)
+    if evolves and num_candidates <= population and comm.is_main_process():
+        report(
+            f"Nothing evolves: each scope has {num_candidates} candidates, no more than the population of "
+            f"{population}. Raise the budget, or lower the population or the iterations."
+        )
     make_output_dir(output_dir)
     candidates = Candidates(
         config, os.path.join(output_dir, "candidates"), iterations=iterations, metric=metric, report=report
