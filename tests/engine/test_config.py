@@ -114,7 +114,7 @@ def test_refuses_overrides(override, message):
         ("dataloader=null", "None; it has to be a part with options of its own"),
         ("train=null", "None; it has to be a part with options of its own"),
         ("train.checkpointer=100", "100; it has to be a part with options of its own"),
-        ("train.inherit=7", "7; it has to be \"auto\", a list of wildcards"),
+        ("train.inherit=7", '7; it has to be "auto", a list of wildcards'),
         ("train.inherit=[1]", r"\[1\]; it has to be \"auto\", a list of wildcards"),
         ("model.head.weight=abc", "'abc'; it has to be a number"),
         ("model.head.weight=nan", "nan; it has to be a number"),
