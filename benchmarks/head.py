@@ -32,24 +32,37 @@ from torch import nn
 from tqdm import tqdm
 from written_out import written_out_loss
 
-SIZES = ("25x42", "50x84", "100x168", "200x336")
+PYRAMID = "100x168+50x84+25x42"  # P3 to P5 of images of 800×1344 pixels, in one head
+SIZES = ("25x42", "50x84", "100x168", "200x336", PYRAMID)
 BATCH, CHANNELS = 2, 256
 SHORTEST = 5  # seconds of a case below which it is repeated more often
 FORMS = {
-    "cankd": lambda head, student, teacher: head({"p3": student}, {"p3": teacher})["loss_cankd_p3"],
-    "written_out": lambda head, student, teacher: written_out_loss(head, "p3", student, teacher),
+    "cankd": lambda head, student, teacher: sum(head(student, teacher).values()),
+    "written_out": lambda head, student, teacher: sum(
+        written_out_loss(head, level, student[level], teacher[level]) for level in student
+    ),
 }
+
+
+def parse_size(size):
+    """Returns height and width of each map, as of "50x84+25x42"."""
+    return [tuple(map(int, part.split("x"))) for part in size.split("+")]
+
+
+def show_size(size):
+    return size.replace("x", "×").replace("+", " + ")
 
 
 def build_step(form, affinity, size, device):
     """Returns one forward and backward pass of a form, or of the floor."""
     torch.manual_seed(0)
-    shape = (BATCH, CHANNELS, *map(int, size.split("x")))
-    student = torch.randn(shape, device=device, requires_grad=True)
-    teacher = torch.randn(shape, device=device)
+    shapes = {f"p{i}": (BATCH, CHANNELS, *sides) for i, sides in enumerate(parse_size(size), start=3)}
+    student = {level: torch.randn(shape, device=device, requires_grad=True) for level, shape in shapes.items()}
+    teacher = {level: torch.randn(shape, device=device) for level, shape in shapes.items()}
     if form == "floor":
-        return build_floor(student, teacher)
-    head = CanKDHead(levels=["p3"], in_channels=CHANNELS, affinity=affinity).to(device)
+        floors = [build_floor(student[level], teacher[level]) for level in shapes]
+        return lambda: [step() for step in floors]
+    head = CanKDHead(levels=list(shapes), in_channels=CHANNELS, affinity=affinity).to(device)
     for parameter in head.parameters():
         nn.init.normal_(parameter, std=0.05)
     return lambda: FORMS[form](head, student, teacher).backward()
@@ -74,16 +87,15 @@ def counted_ratio(size):
     The head maps x by theta and by ``out`` times the C' × C' context, and y by phi and g, as the floor does. Beside
     that it makes the context from pooled positions, and multiplies it with ``out``, forward and twice backward.
     """
-    height, width = map(int, size.split("x"))
     inner = CHANNELS // 2
-    floor = 10 * CHANNELS * inner * height * width  # theta and out three times, phi and g twice
-    context = 3 * inner * inner * (height // 2 * (width // 2) + CHANNELS)
+    # Theta and out three times, phi and g twice.
+    floor = sum(10 * CHANNELS * inner * height * width for height, width in parse_size(size))
+    context = sum(3 * inner * inner * (height // 2 * (width // 2) + CHANNELS) for height, width in parse_size(size))
     return 1 + context / floor
 
 
 def is_written_out(size):
-    height, width = map(int, size.split("x"))
-    return 4 * (height * width) * (height // 2 * (width // 2)) <= 2**30
+    return all(4 * (height * width) * (height // 2 * (width // 2)) <= 2**30 for height, width in parse_size(size))
 
 
 def compare(affinity, size, args):
@@ -92,7 +104,7 @@ def compare(affinity, size, args):
     steps = {form: build_step(form, affinity, size, args.device) for form in forms}
     seconds = take_turns(steps, args.repeats, args.device, shortest=SHORTEST, longest=args.limit)
     memory = {form: peak_growth_apart(args, form, affinity, size) for form in forms}
-    row = [affinity, size.replace("x", "×")]
+    row = [affinity, show_size(size)]
     for other in ("floor", "written_out"):
         row.append(ratio(seconds["cankd"], seconds[other]) if other in forms else "")
     for other in ("floor", "written_out"):
@@ -104,7 +116,7 @@ def compare(affinity, size, args):
 
 def fit_exponent(sizes, seconds):
     """Returns the k of seconds ~ positions^k by least squares over the logarithms."""
-    positions = [np.prod([int(side) for side in size.split("x")]) for size in sizes]
+    positions = [sum(height * width for height, width in parse_size(size)) for size in sizes]
     return np.polyfit(np.log(positions), np.log(seconds), 1)[0]
 
 
@@ -132,15 +144,19 @@ def main(args):
         f"{markdown_table(rows, headers)}\n"
     )
     if "dot_product" in args.affinities:
-        counts = ", ".join(f"{counted_ratio(size):.2f} at {size.replace('x', '×')}" for size in args.sizes)
+        counts = ", ".join(f"{counted_ratio(size):.2f} at {show_size(size)}" for size in args.sizes)
         text += (
             f"\nWith the dot product, the head's matrix products take this many times the floor's multiply-adds: "
             f"{counts}. The rest of its time goes into passes over the features: centring, moments and pooling.\n"
         )
-    if len(args.sizes) > 1:
-        exponents = [[name, f"{fit_exponent(args.sizes, values):.2f}"] for name, values in seconds.items()]
+    single = [i for i, size in enumerate(args.sizes) if "+" not in size]
+    if len(single) > 1:
+        sizes = [args.sizes[i] for i in single]
+        exponents = [
+            [name, f"{fit_exponent(sizes, [values[i] for i in single]):.2f}"] for name, values in seconds.items()
+        ]
         text += (
-            f"\nTime grows as a power of the number of positions, fitted over these sizes:\n\n"
+            f"\nTime grows as a power of the number of positions, fitted over the single maps:\n\n"
             f"{markdown_table(exponents, ['affinity', 'exponent'])}\n"
         )
     write_page(page_name("head", args.device), text)
@@ -148,7 +164,7 @@ def main(args):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW[+HxW…]")
     parser.add_argument("--affinities", nargs="+", choices=AFFINITIES, default=list(AFFINITIES))
     parser.add_argument("--limit", type=float, default=60, help="seconds of a case after which no repeat begins")
     add_arguments(parser, repeats=9)

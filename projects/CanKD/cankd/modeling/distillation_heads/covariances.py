@@ -49,16 +49,14 @@ class _Covariances(torch.autograd.Function):
     def forward(ctx, x, y, inner, outer):
         ctx.block = max(BLOCK // x.shape[1], 1) if x.device.type == "cpu" else x.shape[2]
         means = *_means(x, ctx.block), *_means(y, ctx.block)
-        all_t = x.new_empty(len(x), len(inner), x.shape[2])
-        all_u = torch.empty_like(x)
-        sums = 0
-        for a, b, t_part, u_part in _blocks(ctx.block, x, y, means, all_t, all_u):
+        sums, mapped = 0, []
+        for a, b in _centered_blocks(ctx.block, x, y, means):
             t = _for_each(inner, x) @ a
             u = outer @ t
-            t_part.copy_(t), u_part.copy_(u)
+            mapped += t, u
             pairs = [(u, u), (u, a), (u, b), (a, a), (a, b), (b, b)]
             sums = sums + torch.stack([vecdot(left, right) for left, right in pairs])
-        ctx.save_for_backward(x, y, inner, outer, *means, all_t, all_u)
+        ctx.save_for_backward(x, y, inner, outer, *means, *mapped)
         moments = (sums / x.shape[2]).unbind()
         ctx.mark_non_differentiable(moments[-1])
         return means[0].squeeze(2), *moments
@@ -66,17 +64,19 @@ class _Covariances(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        x, y, inner, outer, *means, all_t, all_u = ctx.saved_tensors
+        x, y, inner, outer, *means = ctx.saved_tensors[:8]
+        mapped = ctx.saved_tensors[8:]
         mean, uu, ux, uy, xx, xy, _ = (gradient[..., None] / x.shape[2] for gradient in gradients)
         x_gradient = torch.empty_like(x)
         inner_gradient, outer_gradient = 0, 0
-        for a, b, t, u, part in _blocks(ctx.block, x, y, means, all_t, all_u, x_gradient):
+        blocks = _centered_blocks(ctx.block, x, y, means), mapped[::2], mapped[1::2], x_gradient.split(ctx.block, 2)
+        for (a, b), t, u, part in zip(*blocks):
             u_gradient = (2 * uu * u).addcmul_(ux, a).addcmul_(uy, b)
             t_gradient = outer.mT @ u_gradient
             outer_gradient = outer_gradient + u_gradient @ t.mT
             inner_gradient = inner_gradient + t_gradient @ a.mT
-            a_gradient = torch.addcmul(mean, 2 * xx, a).addcmul_(ux, u).addcmul_(xy, b)
-            part.copy_(a_gradient.baddbmm_(_for_each(inner.mT, x), t_gradient))
+            torch.addcmul(mean, 2 * xx, a, out=part).addcmul_(ux, u).addcmul_(xy, b)
+            part.baddbmm_(_for_each(inner.mT, x), t_gradient)
         return x_gradient, None, inner_gradient.sum(0), outer_gradient
 
 
@@ -93,11 +93,11 @@ def _means(x, block):
     return mean, sum((part - mean).sum(2, keepdim=True) for part in x.split(block, 2)) / x.shape[2]
 
 
-def _blocks(block, x, y, means, *others):
-    """Yields x and y without their means, and parts of the others, some positions at a time."""
+def _centered_blocks(block, x, y, means):
+    """Yields x and y without their means, some positions at a time."""
     x_mean, x_rest, y_mean, y_rest = means
-    for a, b, *parts in zip(*(tensor.split(block, 2) for tensor in (x, y, *others))):
-        yield (a - x_mean).sub_(x_rest), (b - y_mean).sub_(y_rest), *parts
+    for a, b in zip(x.split(block, 2), y.split(block, 2)):
+        yield (a - x_mean).sub_(x_rest), (b - y_mean).sub_(y_rest)
 
 
 def instance_normalized_mse(
