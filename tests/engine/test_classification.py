@@ -26,8 +26,6 @@ def load(quick_config, tmp_path):
     """Returns a function that gives a distillation with a teacher of random weights."""
 
     def load(name, **train):
-        if "MobileNet" in name:
-            pytest.importorskip("timm", reason="MobileNetV1 is timm's")
         config = quick_config(name, **train)
         config.model.teacher.weights = save_weights(instantiate(config.model.teacher.model), tmp_path / "teacher.pth")
         return config

@@ -1,6 +1,6 @@
 """Classifiers of RGB images, normalised as ImageNet's."""
 
-from cankd.modeling.backbone import TimmBackbone
+from cankd.modeling.backbone import MobileNetV1, TimmBackbone
 from cankd.modeling.meta_arch import Classifier
 from detectron2.config import LazyCall as L
 from detectron2.modeling.backbone import BasicStem, ResNet
@@ -31,6 +31,11 @@ def small_resnet(width, num_blocks):
     """A ResNet of basic blocks, ``width`` channels instead of 64 in its stem and first stage."""
     stem = L(BasicStem)(in_channels=3, out_channels=width, norm="BN")
     return L(ResNet)(stem=stem, stages=small_stages(width, num_blocks), out_features=STAGES)
+
+
+def small_mobilenet_v1(width_mult):
+    """MobileNetV1, ``width_mult`` times as wide."""
+    return L(MobileNetV1)(width_mult=width_mult, out_features=STAGES)
 
 
 def small_resnet50(width):
