@@ -1,4 +1,4 @@
-"""A teacher."""
+"""The teacher. Its trained weights come with cankd."""
 
 from ..common.digit_scenes_teacher_train import train
 from ..common.models.small_fpn import small_fpn
