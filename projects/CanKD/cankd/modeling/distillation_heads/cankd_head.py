@@ -71,7 +71,7 @@ class CanKDHead(DistillationHead):
         if level in self.non_local:
             non_local = self.non_local[level]
             if self.instance_norm and non_local.is_affine:
-                return instance_normalized_mse(*non_local.fused_covariances(student, teacher))
+                return instance_normalized_mse(*non_local.fused_covariances(student, teacher)).to(student.dtype)
             student = non_local(student, teacher)
         if self.instance_norm:
             student, teacher = F.instance_norm(student), F.instance_norm(teacher)

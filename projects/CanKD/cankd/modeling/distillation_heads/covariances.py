@@ -5,7 +5,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.linalg import vecdot
 
 __all__ = ["COVARIANCES", "Moments", "covariances", "instance_normalized_mse"]
 
@@ -14,6 +13,8 @@ BLOCK = 2**17  # values of an image that a CPU works on at a time, so that they 
 
 class Moments(NamedTuple):
     """Moments over the positions of each image, all ``(N, C)``: of x, y and the mapped feature u.
+
+    All but the mean are of float64: a variance of z is a sum of them, which may be small where they are not.
 
     Attributes:
         mean: of x.
@@ -55,7 +56,7 @@ class _Covariances(torch.autograd.Function):
             u = outer @ t
             mapped += t, u
             pairs = [(u, u), (u, a), (u, b), (a, a), (a, b), (b, b)]
-            sums = sums + torch.stack([vecdot(left, right) for left, right in pairs])
+            sums = sums + torch.stack([(left * right).sum(2, dtype=torch.float64) for left, right in pairs])
         ctx.save_for_backward(x, y, inner, outer, *means, *mapped)
         moments = (sums / x.shape[2]).unbind()
         ctx.mark_non_differentiable(moments[-1])
@@ -66,7 +67,7 @@ class _Covariances(torch.autograd.Function):
     def backward(ctx, *gradients):
         x, y, inner, outer, *means = ctx.saved_tensors[:8]
         mapped = ctx.saved_tensors[8:]
-        mean, uu, ux, uy, xx, xy, _ = (gradient[..., None] / x.shape[2] for gradient in gradients)
+        mean, uu, ux, uy, xx, xy, _ = ((gradient[..., None] / x.shape[2]).to(x.dtype) for gradient in gradients)
         x_gradient = torch.empty_like(x)
         inner_gradient, outer_gradient = 0, 0
         blocks = _centered_blocks(ctx.block, x, y, means), mapped[::2], mapped[1::2], x_gradient.split(ctx.block, 2)

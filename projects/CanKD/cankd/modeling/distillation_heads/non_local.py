@@ -92,7 +92,8 @@ class CrossNonLocal(nn.Module):
             teacher: y, ``(N, C, H, W)``.
 
         Returns:
-            The variance of z over positions, its covariance with y, and the variance of y, each ``(N, C)``.
+            The variance of z over positions, its covariance with y, and the variance of y, each ``(N, C)``, of
+            float64.
         """
         matrix = self._relation.linear_map(self, teacher)  # (N, C, C')
         unit = _power_of_two(matrix)  # u grows with the square of y: in this unit its variance does not overflow
@@ -169,5 +170,6 @@ def _batch_norm_scale(norm, mean, variance, unit, positions):
         count = len(mean) * positions
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(batch_mean * unit, norm.momentum)
-        norm.running_var.lerp_(batch_variance * unit * unit * count / (count - 1), norm.momentum)
+        variance = batch_variance * unit * unit * count / (count - 1)
+        norm.running_var.lerp_(variance.to(norm.running_var), norm.momentum)
     return norm.weight * (batch_variance + norm.eps / unit / unit).rsqrt()
