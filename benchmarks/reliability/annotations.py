@@ -156,7 +156,7 @@ def is_harmless(text: str, contents: Mapping, *, masks: bool = False, areas: boo
 def _what_is_said(contents, masks, areas):
     images = {(x["id"], x["file_name"], x["width"], x["height"]) for x in contents["images"]}
     keys = ("image_id", "category_id", "bbox", "iscrowd", *["segmentation"] * masks, *["area"] * areas)
-    annotations = sorted(repr([a[key] for key in keys]) for a in contents["annotations"])
+    annotations = sorted(repr([{"iscrowd": 0, **a}[key] for key in keys]) for a in contents["annotations"])
     return images, annotations, {(c["id"], c["name"]) for c in contents["categories"]}
 
 

@@ -48,6 +48,35 @@ def test_loads_a_sound_data_set(coco_files):
     assert len(load()) == 2
 
 
+@pytest.mark.parametrize("mark", [None, "x", -7, [1]])
+def test_a_broken_mark_of_a_crowd_does_not_hide_its_image(coco_files, mark):
+    """Detectron2 leaves out images with nothing but crowds; what it takes for one has to reach the checks."""
+    contents = json.loads(coco_files[0].read_text())
+    contents["annotations"][1]["iscrowd"] = mark
+    coco_files[0].write_text(json.dumps(contents))
+    assert [record["image_id"] for record in load()] == [0, 1]
+
+
+def test_images_of_crowds_alone_are_left_out(coco_files):
+    contents = json.loads(coco_files[0].read_text())
+    contents["annotations"][1]["iscrowd"] = 1
+    del contents["annotations"][0]["iscrowd"]  # which is none, then
+    coco_files[0].write_text(json.dumps(contents))
+    assert [record["image_id"] for record in load()] == [0]
+    contents["annotations"][0]["iscrowd"] = 1
+    coco_files[0].write_text(json.dumps(contents))
+    with pytest.raises(UserError, match="annotations.json cannot be used .*no image has an annotation"):
+        load()
+
+
+def test_refuses_classes_without_names(coco_files):
+    contents = json.loads(coco_files[0].read_text())
+    contents["categories"][0]["name"] = ["thing", "thing"]
+    coco_files[0].write_text(json.dumps(contents))
+    with pytest.raises(UserError, match=r"annotations.json has 1 of 1 classes whose name is no text; the first is \['th"):
+        load()
+
+
 def test_refuses_an_unregistered_data_set():
     with pytest.raises(ValueError, match="no data set is registered as 'nowhere'.*register_coco_instances"):
         load("nowhere")
@@ -76,7 +105,7 @@ def test_refuses_what_is_not_coco(coco_files, contents):
 def test_refuses_a_folder_and_a_set_without_annotations(coco_files):
     contents = json.loads(coco_files[0].read_text())
     coco_files[0].write_text(json.dumps({**contents, "annotations": []}))
-    with pytest.raises(ValueError, match="cannot be used .*No valid data.* and annotated images"):
+    with pytest.raises(ValueError, match="cannot be used .*no image has an annotation.* and annotated images"):
         load()
     coco_files[0].unlink()
     coco_files[0].mkdir()

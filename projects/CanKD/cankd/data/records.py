@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from cankd.utils import UserError, where
 from detectron2.config import instantiate
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.catalog import Metadata
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 __all__ = ["describe_dataset", "load_records", "metadata_of"]
@@ -22,8 +24,8 @@ def load_records(dataset: DictConfig) -> Sequence:
             records or a data set.
 
     Raises:
-        UserError: if the data set is not registered, its annotations are absent or unreadable, images are missing, or
-            the function that gives its records fails in any way.
+        UserError: if the data set is not registered, its annotations are absent or unreadable, classes have no names,
+            images are missing, or the function that gives its records fails in any way.
     """
     names = _names(dataset)
     for name in names:
@@ -35,14 +37,45 @@ def load_records(dataset: DictConfig) -> Sequence:
             )
     described = describe_dataset(dataset)
     try:
-        records = instantiate(dataset)
+        records = _load(dataset)
     except UserError:
         raise
     except Exception as error:  # the function that gives the records is the user's: anything can go wrong in it
         raise UserError(_describe(error, names, described, is_coco=bool(_json_files(names)))) from error
+    _check_class_names(names)
     if isinstance(records, list):
         _check_images(records, described)
     return records
+
+
+def _load(dataset):
+    """Loads the records; images that Detectron2 takes for empty because of a broken mark of a crowd stay in them."""
+    target = dataset._target_
+    target = locate(target) if isinstance(target, str) else target
+    if target is not get_detection_dataset_dicts or not dataset.get("filter_empty", True):
+        return instantiate(dataset)
+    records = instantiate({**dataset, "filter_empty": False})
+    if not isinstance(records, list) or "annotations" not in records[0]:
+        return records
+    annotated = {id(record) for record in filter_images_with_only_crowd_annotations(records)}
+    records = [record for record in records if id(record) in annotated or _has_broken_mark(record)]
+    if not records:
+        raise ValueError("no image has an annotation that is not of a crowd")
+    return records
+
+
+def _has_broken_mark(record):
+    return any(annotation.get("iscrowd", 0) not in (0, 1) for annotation in record["annotations"])
+
+
+def _check_class_names(datasets):
+    for dataset in datasets:
+        classes = MetadataCatalog.get(dataset).get("thing_classes", ())
+        if strange := [name for name in classes if not isinstance(name, str)]:
+            raise UserError(
+                f"{describe_dataset({'names': dataset})} has {len(strange)} of {len(classes)} classes whose name is no "
+                f"text; the first is {str(strange[0])[:60]}"
+            )
 
 
 def describe_dataset(dataset: DictConfig) -> str:
