@@ -87,6 +87,20 @@ def test_rounding_stays_small(change, tolerance):
         assert (value - wanted).abs().max() <= tolerance * wanted.abs().max()
 
 
+def test_near_collinear_features_round_no_worse_than_by_the_fused_feature():
+    """A variance of z is a sum of moments that may nearly cancel each other."""
+    errors = {False: [], True: []}
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        student, teacher = (collinear(torch.randn(2, 64, 24, 24, generator=generator)) for _ in range(2))
+        expected = loss_and_gradients(student, teacher, torch.float64, plain=True)
+        for plain, found in errors.items():
+            values = loss_and_gradients(student, teacher, torch.float32, plain=plain)
+            found.append([(v - w).abs().max() / w.abs().max() for v, w in zip(values[1:], expected[1:])])
+    worst, allowed = (torch.tensor(errors[plain]).amax(0) for plain in (False, True))
+    assert (worst <= 2 * allowed).all()
+
+
 def test_a_mean_far_from_zero_costs_the_features_gradient_no_digits():
     student, teacher = features(24, 24, torch.float)
     teacher = teacher + 1e4
