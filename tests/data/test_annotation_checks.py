@@ -57,6 +57,7 @@ def test_sound_records_stay_as_they_are(records):
         ({"keypoints": [1, 2, float("nan")]}, "keypoints that are no triples"),
         ({"segmentation": [[1, 1, 5, 1]]}, r"polygons that are not three or more pairs .* \[1, 1, 5, 1\]"),
         ({"segmentation": [[1, 1, 5, 1, 5, float("nan")]]}, "polygons that are not"),
+        ({"segmentation": [[1, 1, 5, 1, 1e30, 5]]}, r"polygons far outside the image.* of 100×80 pixels"),
         ({"segmentation": []}, "masks without a polygon"),
         ({"segmentation": {"size": [5, 5], "counts": b""}}, "RLE masks of another size .* 5×5 instead of 100×80"),
         ({"segmentation": {"size": [80, 100], "counts": b"zzzz"}}, "RLE masks that cannot be decoded"),

@@ -73,7 +73,9 @@ def test_refuses_classes_without_names(coco_files):
     contents = json.loads(coco_files[0].read_text())
     contents["categories"][0]["name"] = ["thing", "thing"]
     coco_files[0].write_text(json.dumps(contents))
-    with pytest.raises(UserError, match=r"annotations.json has 1 of 1 classes whose name is no text; the first is \['th"):
+    with pytest.raises(
+        UserError, match=r"annotations.json has 1 of 1 classes whose name is no text; the first is \['th"
+    ):
         load()
 
 

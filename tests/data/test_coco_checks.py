@@ -18,6 +18,20 @@ def test_sound_files_pass():
     check_coco({"images": [{"id": 0}], "categories": []}, "test-dev.json")
 
 
+def test_what_is_left_out_is_warned_of(caplog):
+    check_coco(CONTENTS, "mine.json")
+    assert "mine.json: 1 of 2 annotations have no 'area'" in caplog.text
+    check_coco({"images": [{"id": 0}], "categories": []}, "test-dev.json")
+    assert "test-dev.json has no annotations: predictions are written" in caplog.text
+
+
+def test_an_area_larger_than_the_image_is_refused():
+    contents = copy.deepcopy(CONTENTS)
+    contents["images"][0].update(width=2, height=1)
+    with pytest.raises(ValueError, match="mine.json has an annotation, 1, whose 'area' is 2.5, .* has 2 pixels"):
+        check_coco(contents, "mine.json")
+
+
 @pytest.mark.parametrize(
     "part, key, value, message",
     [

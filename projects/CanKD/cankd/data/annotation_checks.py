@@ -167,6 +167,9 @@ def _mask_fault(annotation, size):
         sound = _are_numbers(polygon, len(polygon)) if isinstance(polygon, (list, tuple, np.ndarray)) else False
         if not sound or len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
             return "polygons that are not three or more pairs of finite numbers", str(polygon)[:60]
+        # A corner a little outside is common; to one far away pycocotools would walk pixel by pixel.
+        if not all(-size[i % 2] <= value <= 2 * size[i % 2] for i, value in enumerate(polygon)):
+            return "polygons far outside the image", f"{str(polygon)[:60]} of {size[0]}×{size[1]} pixels"
 
 
 def _rle_fault(mask, size):

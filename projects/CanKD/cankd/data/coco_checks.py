@@ -1,5 +1,6 @@
 """Checks of annotations in COCO's format that an evaluator reads by itself, and not as records."""
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -9,11 +10,14 @@ from cankd.utils import UserError
 
 __all__ = ["check_coco"]
 
+logger = logging.getLogger(__name__)
+
 
 def check_coco(contents: Mapping, source: str) -> None:
     """Makes sure that ids, names and areas of an annotation file are of the right kind.
 
-    Evaluators stumble over what is not, or count it wrongly. The boxes are left to :func:`check_annotations`.
+    Evaluators stumble over what is not, or count it wrongly. The boxes are left to :func:`check_annotations`. What may
+    be left out, areas and all annotations, is warned of.
 
     Args:
         contents: of the file.
@@ -29,6 +33,7 @@ def check_coco(contents: Mapping, source: str) -> None:
     # Annotations of other images are let pass: evaluators leave them out, and Detectron2 counts them in the log.
     _check(source, contents, "annotations", "image_id", "a whole number", _is_whole)
     _check(source, contents, "annotations", "area", "a number, at least 0", _is_area, default=0)
+    _check_areas(source, contents)
 
 
 def _is_whole(value):
@@ -37,6 +42,27 @@ def _is_whole(value):
 
 def _is_area(value):
     return isinstance(value, Real) and math.isfinite(value) and value >= 0
+
+
+def _check_areas(source, contents):
+    if "annotations" not in contents:
+        logger.warning("%s has no annotations: predictions are written, and nothing is evaluated", source)
+        return
+    annotations = contents["annotations"]
+    pixels = {
+        image["id"]: image.get("width", math.inf) * image.get("height", math.inf)
+        for image in contents.get("images", ())
+    }
+    for annotation in annotations:
+        if annotation.get("area", 0) > 1.1 * pixels.get(annotation["image_id"], math.inf):
+            raise UserError(
+                f"{source} has an annotation, {annotation['id']}, whose 'area' is {annotation['area']}, and its image "
+                f"has {pixels[annotation['image_id']]} pixels"
+            )
+    if without := sum("area" not in annotation for annotation in annotations):
+        logger.warning(
+            "%s: %d of %d annotations have no 'area'; they count as small", source, without, len(annotations)
+        )
 
 
 def _check_uniqueness(source, contents, part):
