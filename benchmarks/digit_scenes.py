@@ -29,7 +29,7 @@ MODELS = {
         "at_10=at:model.head.weight=10 detkds_006=detkds:model.head.weight=0.06",
     ),
     "faster_rcnn": ("faster_rcnn_R10_from_R18_inherit", "alone cankd pkd fgd linear no_attention diffkd cankd_inherit"),
-    "mask_rcnn": ("mask_rcnn_R10_from_R18_inherit", "alone cankd cankd_inherit"),
+    "mask_rcnn": ("mask_rcnn_R10_from_R18_inherit", "alone cankd"),
     "reppoints": ("reppoints_R10_from_X26_inherit", "alone cankd pkd cwd fgd mgd cankd_inherit"),
     "semantic_fpn": (
         "semantic_fpn_R10_from_R18_inherit",
