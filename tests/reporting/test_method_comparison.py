@@ -135,6 +135,14 @@ def test_table(tmp_path):
     assert rows[2][1:3] == ["16.0, 20.0", "18.0 ± 2.8"] and rows[2][3].startswith("+7.0 (")
     assert rows[2][4:] == ["26%", "1.50", "1.00"]
     assert rows[3][:3] == ["teacher", "", "38.0"]
+    assert "## " not in text
+
+
+def test_each_of_several_tasks_has_a_heading(tmp_path):
+    metrics = {"bbox": {"AP": 10.0}, "segm": {"AP": 5.0}}
+    results = {"alone": {0: {"metrics": metrics, "seconds": None, "memory": 1.0}}}
+    text = write_comparison(results, metrics, "alone", str(tmp_path), iterations=5, command="")
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Boxes", "## Masks"]
 
 
 def test_a_student_is_compared_by_its_teacher(tmp_path):

@@ -1,7 +1,15 @@
 """The metrics of Detectron2's evaluators by task, the most telling first."""
 
-__all__ = ["METRICS", "ROBUSTNESS_METRICS"]
+__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES"]
 
+TASK_TITLES = {
+    "bbox": "Boxes",
+    "segm": "Masks",
+    "keypoints": "Keypoints",
+    "panoptic_seg": "Panoptic segmentation",
+    "sem_seg": "Semantic segmentation",
+    "classification": "Classification",
+}
 _OBJECTS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 _FREQUENCIES = ("APr", "APc", "APf")  # of LVIS: rare, common and frequent classes
 # Semantic segmentation has mIoU from SemSegEvaluator and IoU from Cityscapes' own evaluation.

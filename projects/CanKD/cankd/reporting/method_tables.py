@@ -2,7 +2,7 @@ import os
 import statistics
 from collections.abc import Mapping
 
-from cankd.evaluation import METRICS
+from cankd.evaluation import METRICS, TASK_TITLES
 from cankd.utils import markdown_table, replace_file, spread, write_json
 from scipy import stats
 
@@ -102,6 +102,8 @@ def write_comparison(
     }
     parts = [f"# Methods compared\n\n{f'`{command}`: ' if command else ''}{iterations} iterations."]
     for task, summary in comparison["tasks"].items():
+        if len(comparison["tasks"]) > 1:
+            parts.append(f"## {TASK_TITLES[task]}")
         parts += [summary["verdict"], markdown_table(*comparison_table(comparison, task))]
     parts += [
         "Gains are taken seed by seed, with the 95 % interval of their mean by Student's t. Time is that of a training "

@@ -10,7 +10,7 @@ from html import escape
 from typing import NamedTuple
 
 import jinja2
-from cankd.evaluation import METRICS
+from cankd.evaluation import METRICS, TASK_TITLES
 from cankd.utils import UserError, replace_file, spread
 from tabulate import tabulate
 
@@ -29,14 +29,6 @@ _PICTURES = {
     "Attention": ("*_attention.png",),
     "Robustness to corruptions": ("robustness*.png",),
     "Other pictures": ("*.png",),
-}
-_TASKS = {
-    "bbox": "Boxes",
-    "segm": "Masks",
-    "keypoints": "Keypoints",
-    "panoptic_seg": "Panoptic segmentation",
-    "sem_seg": "Semantic segmentation",
-    "classification": "Classification",
 }
 
 
@@ -113,7 +105,7 @@ def _csp_hash(script):
 
 def _result_tables(curves):
     """Yields a heading and a table for each task."""
-    for task, heading in _TASKS.items():
+    for task, heading in TASK_TITLES.items():
         groups = {}
         for name, of_run in curves:
             last = {m: list(of_run[f"{task}/{m}"].values())[-1] for m in METRICS[task] if of_run.get(f"{task}/{m}")}
@@ -187,7 +179,7 @@ def _robustness_tables(contents):
 def _method_tables(contents):
     """Yields what :func:`cankd.reporting.compare_methods` has written."""
     for task, summary in contents["tasks"].items():
-        yield f"<h3>{_TASKS[task]}</h3><p>{escape(summary['verdict'])}</p>"
+        yield f"<h3>{TASK_TITLES[task]}</h3><p>{escape(summary['verdict'])}</p>"
         yield _table(*comparison_table(contents, task))
 
 
