@@ -100,5 +100,6 @@ def _deform_conv_flops(inputs, outputs):
 
 
 def _covariance_flops(inputs, outputs):
-    """Counts six moments, which fvcore cannot see. It sees the products that map x, as they are written in place."""
-    return 6 * math.prod(get_shape(inputs[0]))
+    """Counts the two products that map x, and six moments. fvcore does not look into the function."""
+    x, inner = get_shape(inputs[0]), get_shape(inputs[2])
+    return (2 * inner[0] + 6) * math.prod(x)
