@@ -84,6 +84,11 @@ def test_refuses_an_unregistered_data_set():
         load("nowhere")
 
 
+def test_refuses_a_number_as_a_name():
+    with pytest.raises(UserError, match="names are 7, and have to be a name or a list of names"):
+        load(7)
+
+
 def test_refuses_absent_annotations(coco_files):
     coco_files[0].unlink()
     with pytest.raises(ValueError, match="annotations.json is absent; the data set two_images needs it"):

@@ -4,6 +4,7 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Sequence
+from numbers import Real
 
 from cankd.utils import UserError, where
 from detectron2.config import instantiate
@@ -86,6 +87,8 @@ def describe_dataset(dataset: DictConfig) -> str:
 
 def _names(dataset):
     names = dataset.get("names", ())
+    if isinstance(names, Real):
+        raise UserError(f"the data set's names are {names!r}, and have to be a name or a list of names")
     return [names] if isinstance(names, str) else list(names)
 
 
