@@ -12,7 +12,7 @@ import numpy as np
 from cankd.utils import UserError
 from detectron2.structures import BoxMode
 
-__all__ = ["check_annotations"]
+__all__ = ["check_annotations", "has_broken_crowd_mark"]
 
 logger = logging.getLogger(__name__)
 
@@ -112,8 +112,13 @@ def _category_fault(annotation):
         return "classes that are no number from 0 on (category_id)", repr(category)
 
 
+def has_broken_crowd_mark(annotation: Mapping) -> bool:
+    """Tells whether an annotation does not say clearly if it is of a crowd."""
+    return annotation.get("iscrowd", 0) not in (0, 1)
+
+
 def _crowd_fault(annotation):
-    if annotation.get("iscrowd", 0) not in (0, 1):
+    if has_broken_crowd_mark(annotation):
         return "marks of a crowd that are not 0 or 1 (iscrowd)", repr(annotation["iscrowd"])
 
 

@@ -33,7 +33,10 @@ def check_coco(contents: Mapping, source: str) -> None:
     # Annotations of other images are let pass: evaluators leave them out, and Detectron2 counts them in the log.
     _check(source, contents, "annotations", "image_id", "a whole number", _is_whole)
     _check(source, contents, "annotations", "area", "a number, at least 0", _is_area, default=0)
-    _check_areas(source, contents)
+    if "annotations" in contents:
+        _check_areas(source, contents)
+    else:
+        logger.warning("%s has no annotations: predictions are written, and nothing is evaluated", source)
 
 
 def _is_whole(value):
@@ -45,9 +48,6 @@ def _is_area(value):
 
 
 def _check_areas(source, contents):
-    if "annotations" not in contents:
-        logger.warning("%s has no annotations: predictions are written, and nothing is evaluated", source)
-        return
     annotations = contents["annotations"]
     pixels = {
         image["id"]: image.get("width", math.inf) * image.get("height", math.inf)

@@ -14,6 +14,8 @@ from detectron2.data.catalog import Metadata
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
+from .annotation_checks import has_broken_crowd_mark
+
 __all__ = ["describe_dataset", "load_records", "metadata_of"]
 
 
@@ -59,14 +61,14 @@ def _load(dataset):
     if not isinstance(records, list) or "annotations" not in records[0]:
         return records
     annotated = {id(record) for record in filter_images_with_only_crowd_annotations(records)}
-    records = [record for record in records if id(record) in annotated or _has_broken_mark(record)]
+    records = [
+        record
+        for record in records
+        if id(record) in annotated or any(map(has_broken_crowd_mark, record["annotations"]))
+    ]
     if not records:
         raise ValueError("no image has an annotation that is not of a crowd")
     return records
-
-
-def _has_broken_mark(record):
-    return any(annotation.get("iscrowd", 0) not in (0, 1) for annotation in record["annotations"])
 
 
 def _check_class_names(datasets):

@@ -65,8 +65,8 @@ class _Covariances(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        x, y, inner, outer, *means = ctx.saved_tensors[:8]
-        mapped = ctx.saved_tensors[8:]
+        x, y, inner, outer, *rest = ctx.saved_tensors
+        means, mapped = rest[:4], rest[4:]
         mean, uu, ux, uy, xx, xy, _ = ((gradient[..., None] / x.shape[2]).to(x.dtype) for gradient in gradients)
         x_gradient = torch.empty_like(x)
         inner_gradient, outer_gradient = 0, 0
