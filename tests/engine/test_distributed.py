@@ -308,7 +308,8 @@ def test_torchrun_trains_on_two_machines_and_stops_where_one_is_told(quick_confi
     options = str(tmp_path / "config.py"), "--datasets", str(tmp_path / "datasets.py")
     runs = [start_by_environment(rank, *options, port=port) for rank in (0, 1)]
     try:
-        while not (tmp_path / "run" / "metrics.json").exists():
+        metrics = tmp_path / "run" / "metrics.json"
+        while not (metrics.exists() and metrics.read_text()):  # the file is there before the second process listens
             assert runs[0].poll() is None and runs[1].poll() is None
             time.sleep(0.05)
         runs[1].send_signal(signal.SIGTERM)
