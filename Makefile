@@ -32,6 +32,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python benchmarks/head.py
+	$(BIN)/python benchmarks/head.py --device cpu --keep-memory --affinities dot_product linear
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/numerics.py
 	$(BIN)/python benchmarks/teacher.py

@@ -5,12 +5,18 @@ The floor is what no form can do without: the four 1×1 convolutions theta, phi,
 a gradient to the teacher. The written-out form holds the positions × positions matrix, and is left out where that takes
 more than a GiB an image. The table goes to benchmarks/head.md, on a GPU to benchmarks/head_gpu.md with absolute times.
 
-Example:
+By default glibc gives large blocks of memory back after each use, and each step waits for new ones; the floor, which
+does little else, the most. With --keep-memory it keeps them, and the page is benchmarks/head_kept_memory.md.
+
+Examples:
     benchmarks/head.py --sizes 25x42 50x84 --affinities dot_product
+    benchmarks/head.py --device cpu --keep-memory --affinities dot_product linear
 """
 
 import argparse
+import os
 import statistics
+import sys
 
 import numpy as np
 import torch
@@ -35,6 +41,8 @@ from written_out import written_out_loss
 PYRAMID = "100x168+50x84+25x42"  # P3 to P5 of images of 800×1344 pixels, in one head
 SIZES = ("25x42", "50x84", "100x168", "200x336", PYRAMID)
 BATCH, CHANNELS = 2, 256
+# What makes glibc keep memory: blocks below a GiB come from the heap, and the heap does not shrink.
+KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_TOP_PAD_": str(2**26)}
 SHORTEST = 5  # seconds of a case below which it is repeated more often
 FORMS = {
     "cankd": lambda head, student, teacher: sum(head(student, teacher).values()),
@@ -121,6 +129,8 @@ def fit_exponent(sizes, seconds):
 
 
 def main(args):
+    if args.keep_memory and not KEEPING.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEPING})
     torch.set_num_threads(args.threads)
     if args.memory_of:
         print(peak_growth(build_step(*args.memory_of, args.device), args.device))
@@ -133,7 +143,7 @@ def main(args):
         seconds[affinity].append(elapsed)
     headers = ["affinity", "positions", "time / floor", "time / written out", "memory / floor", "memory / written out"]
     headers += ABSOLUTE_HEADERS if args.device == "cuda" else []
-    where = environment(args.device, args.threads)
+    where = environment(args.device, args.threads) + (", memory kept" if args.keep_memory else "")
     text = (
         f"# Distillation head against its floor and its written-out form\n\n"
         f"`benchmarks/head.py`: forward and backward at {BATCH}×{CHANNELS} channels, pooling 2, float32, "
@@ -159,7 +169,7 @@ def main(args):
             f"\nTime grows as a power of the number of positions, fitted over the single maps:\n\n"
             f"{markdown_table(exponents, ['affinity', 'exponent'])}\n"
         )
-    write_page(page_name("head", args.device), text)
+    write_page(page_name("head_kept_memory" if args.keep_memory else "head", args.device), text)
 
 
 if __name__ == "__main__":
@@ -167,5 +177,7 @@ if __name__ == "__main__":
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), metavar="HxW[+HxW…]")
     parser.add_argument("--affinities", nargs="+", choices=AFFINITIES, default=list(AFFINITIES))
     parser.add_argument("--limit", type=float, default=60, help="seconds of a case after which no repeat begins")
+    help = "have glibc keep freed memory instead of returning it to the system"
+    parser.add_argument("--keep-memory", action="store_true", help=help)
     add_arguments(parser, repeats=9)
     main(parser.parse_args())
