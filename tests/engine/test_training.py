@@ -143,6 +143,14 @@ def test_averaged_weights_are_the_student(quick_config, tmp_path):
         run("averaged", ema=False, resume=True)
 
 
+def test_without_an_evaluator_nothing_is_evaluated(quick_config):
+    """Also where the command line says null; the test set need not exist then."""
+    config = quick_config(BASELINE, max_iter=1)
+    config.dataloader.evaluator = None
+    config.dataloader.test.dataset = None
+    assert train(config) == {}
+
+
 def read_and_halve(record):
     """A mapper as a user may write it."""
     image = cv2.imread(record["file_name"])[::2, ::2]

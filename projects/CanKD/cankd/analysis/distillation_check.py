@@ -79,7 +79,7 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
     with findings.collect():
         found["weights"] = load_start(model, config.train, findings)
     found["learning_rate"] = describe_learning_rate(config, findings)
-    if num_images and "evaluator" in data and records.get("test"):
+    if num_images and data.get("evaluator") is not None and records.get("test"):
         with findings.collect():
             found.update(compare_first_scores(model, data, records["test"], num_images, findings))
     with findings.collect():

@@ -157,7 +157,7 @@ def build_best_checkpoint(config: DictConfig, checkpointer: DistillationCheckpoi
     Raises:
         UserError: if a metric or early stopping is asked for, but there are no evaluations.
     """
-    options, has_evaluator = config.train, "evaluator" in config.dataloader
+    options, has_evaluator = config.train, config.dataloader.get("evaluator") is not None
     is_periodic = has_evaluator and options.eval_period > 0
     if options.early_stopping.patience is not None and not (is_periodic and options.best):
         raise UserError(

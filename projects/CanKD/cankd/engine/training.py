@@ -56,7 +56,7 @@ def test(data: DictConfig, model: nn.Module) -> dict:
     Returns:
         Map from task to metrics; empty except on the main process, and if the config has no evaluator.
     """
-    if "evaluator" not in data:
+    if data.get("evaluator") is None:
         return {}
     loader = _build_loader(data.test)
     evaluator = build_part("dataloader.evaluator", data.evaluator, build_evaluator)
@@ -113,7 +113,7 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
 def _train(config, resume, extra_hooks):
     options = config.train
     check_batch_size(config.dataloader.train, comm.get_world_size(), options.accumulate)
-    if "evaluator" in config.dataloader:
+    if config.dataloader.get("evaluator") is not None:
         _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
         build_part("dataloader.evaluator", config.dataloader.evaluator, build_evaluator)
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())

@@ -58,7 +58,7 @@ def evaluate_robustness(
     Raises:
         UserError: if a model cannot be loaded, the data cannot be corrupted, or results cannot be written.
     """
-    if "evaluator" not in config.dataloader:
+    if config.dataloader.get("evaluator") is None:
         raise UserError("the config has no dataloader.evaluator, so there is nothing to measure")
     library = compile_corruptions(cells)
     records = _load_records(config.dataloader.test)
