@@ -151,6 +151,13 @@ def test_without_an_evaluator_nothing_is_evaluated(quick_config):
     assert train(config) == {}
 
 
+def test_names_a_mapper_that_cannot_be_built(quick_config):
+    config = quick_config(BASELINE)
+    config.dataloader.train.mapper.augmentations = 7
+    with pytest.raises(ValueError, match=r"the data loader's mapper cannot be built: TypeError: 'int' object is not"):
+        train(config)
+
+
 def read_and_halve(record):
     """A mapper as a user may write it."""
     image = cv2.imread(record["file_name"])[::2, ::2]

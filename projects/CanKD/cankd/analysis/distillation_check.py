@@ -5,6 +5,7 @@ from collections.abc import Callable
 from cankd.data import check_records, load_records
 from cankd.engine import (
     build_model,
+    build_part,
     build_unlabelled_loader,
     check_device,
     check_output_dir,
@@ -90,12 +91,14 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
     if "train" in records:
         sizes = None
         with findings.collect():
-            records["train"] = check_records(
-                records["train"],
-                data.train,
-                skip_broken=config.train.skip_broken,
-                read_all_images=config.train.read_all_images,
-            )
+            if "mapper" in data.train:
+                records["train"] = check_records(
+                    records["train"],
+                    data.train.dataset,
+                    build_part("the data loader's mapper", data.train.mapper),
+                    skip_broken=config.train.skip_broken,
+                    read_all_images=config.train.read_all_images,
+                )
         with findings.collect():
             sizes = describe_sizes(records["train"], data.train, findings)
         with findings.collect():

@@ -1,7 +1,7 @@
 """Checks that a data set and a model fit each other, before training starts."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -25,14 +25,20 @@ __all__ = ["check_classes", "check_crops", "check_masks", "check_records", "chec
 
 
 def check_records(
-    records: Sequence, loader: DictConfig, *, skip_broken: bool | None = False, read_all_images: bool = False
+    records: Sequence,
+    dataset: DictConfig,
+    mapper: Callable[[dict], dict],
+    *,
+    skip_broken: bool | None = False,
+    read_all_images: bool = False,
 ) -> Sequence:
     """Makes sure that annotations and images can be used, as far as Detectron2's own mapper reads them.
 
     Args:
         records: in Detectron2's format. Those of classification are not looked at: there are millions, and the mapper
             names what is broken.
-        loader: ``dataloader.train`` or ``dataloader.test`` of a config.
+        dataset: where they come from, in a config.
+        mapper: of their loader.
         skip_broken: whether to go on without what is broken; None if all are needed, as they are to evaluate.
         read_all_images: whether images are read whole, and not their heads alone.
 
@@ -42,10 +48,9 @@ def check_records(
     Raises:
         UserError: see there.
     """
-    if not isinstance(records, list) or "mapper" not in loader or any("label" in record for record in records[:1]):
+    if not isinstance(records, list) or any("label" in record for record in records[:1]):
         return records
-    source = describe_dataset(loader.dataset)
-    mapper = instantiate(loader.mapper)
+    source = describe_dataset(dataset)
     if type(mapper) is DatasetMapper:
         records = check_annotations(records, source, masks=mapper.use_instance_mask, skip_broken=skip_broken)
     elif skip_broken is None:

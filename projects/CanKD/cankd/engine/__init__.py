@@ -1,4 +1,4 @@
-from .build import build_model, is_distillation, load_student, read_format, student_of, teacher_model
+from .build import build_model, build_part, is_distillation, load_student, read_format, student_of, teacher_model
 from .config import apply_overrides, load_config
 from .config_file import find_config_file, read_config
 from .config_text import config_yaml, describe_config, save_config

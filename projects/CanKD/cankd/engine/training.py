@@ -204,19 +204,18 @@ def choose_precision(options: DictConfig) -> torch.dtype | None:
 def _build_loader(loader, student=None, options=None):
     if "dataset" not in loader:
         return build_part("the data loader", loader)
-    records = load_records(loader.dataset)
-    if student is None:
-        check_records(records, loader, skip_broken=None)
-    else:
-        records = check_records(
-            records, loader, skip_broken=options.skip_broken, read_all_images=options.read_all_images
-        )
+    records, replaced = load_records(loader.dataset), {}
+    if "mapper" in loader:
+        mapper, how = build_part("the data loader's mapper", loader.mapper), {"skip_broken": None}
+        if student is not None:
+            how = {"skip_broken": options.skip_broken, "read_all_images": options.read_all_images}
+        records = check_records(records, loader.dataset, mapper, **how)
+        replaced["mapper"] = FileNamingMapper(mapper)
+    if student is not None:
         check_classes(records, student)
         check_crops(records, loader)
         check_shapes(records, loader, student)
-    if "mapper" in loader:
-        loader = {**loader, "mapper": FileNamingMapper(build_part("the data loader's mapper", loader.mapper))}
-    return build_part("the data loader", {**loader, "dataset": records})
+    return build_part("the data loader", {**loader, **replaced, "dataset": records})
 
 
 def _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume):
