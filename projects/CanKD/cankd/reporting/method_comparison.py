@@ -25,14 +25,12 @@ from cankd.engine import (
     train,
     use_method,
 )
-from cankd.evaluation import METRICS
 from cankd.utils import Interrupted, UserError, read_record, write_json
-from cankd.visualization import draw_method_points
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from .method_tables import metric_value, write_comparison
+from .method_tables import write_comparison
 from .run_metrics import read_curves
 
 __all__ = ["Method", "compare_methods", "parse_method"]
@@ -113,11 +111,9 @@ def compare_methods(
     for run in runs:
         results[run.method.title][run.seed] = run.result()
     baseline = next(method.title for method in methods if method.name == ALONE)
-    text = write_comparison(
+    return write_comparison(
         results, teacher, baseline, output_dir, iterations=runs[0].config().train.max_iter, command=command
     )
-    draw_method_points(os.path.join(output_dir, "methods.png"), *_points(results, teacher))
-    return text
 
 
 class _Run(NamedTuple):
@@ -235,13 +231,3 @@ def _peak_memory():
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def _points(results, teacher):
-    task = next(task for task in METRICS if task in teacher)
-    metric = next(name for name in METRICS[task] if name in teacher[task])
-    values = {
-        title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
-        for title, by_seed in results.items()
-    }
-    return values, metric, metric_value({"metrics": teacher}, task, metric)

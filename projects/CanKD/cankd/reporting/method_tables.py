@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 from cankd.evaluation import METRICS, TASK_TITLES
 from cankd.utils import markdown_table, replace_file, spread, write_json
+from cankd.visualization import draw_method_points
 from scipy import stats
 
 from .comparison import gap_closed
 
-__all__ = ["comparison_table", "metric_value", "paired_difference", "verdict", "write_comparison"]
+__all__ = ["comparison_table", "paired_difference", "verdict", "write_comparison"]
 
 Results = Mapping[str, Mapping[int, Mapping]]
 
@@ -25,7 +26,7 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> t
     return statistics.mean(differences), float(interval.low), float(interval.high)
 
 
-def metric_value(result: Mapping, task: str, metric: str) -> float:
+def _metric_value(result: Mapping, task: str, metric: str) -> float:
     """Returns a run's metric. Where nothing at all was detected, which Detectron2 calls NaN, it is 0."""
     value = result["metrics"][task][metric]
     return 0.0 if value is None or value != value else value
@@ -82,7 +83,7 @@ def _interval(difference):
 def write_comparison(
     results: Results, teacher: Mapping, baseline: str, output_dir: str, *, iterations: int, command: str
 ) -> str:
-    """Writes the comparison as ``methods.md`` and ``methods.json``.
+    """Writes the comparison as ``methods.md`` and ``methods.json``, and its first task as ``methods.png``.
 
     Args:
         results: map from method to seed to what its run has written: "metrics" by task, "seconds" and "memory" a step.
@@ -113,16 +114,18 @@ def write_comparison(
     with replace_file(os.path.join(output_dir, "methods.md"), "w") as f:
         f.write(markdown)
     write_json(os.path.join(output_dir, "methods.json"), comparison)
+    first = next(iter(comparison["tasks"].values()))
+    draw_method_points(os.path.join(output_dir, "methods.png"), first["values"], first["metric"], first["teacher"])
     return markdown
 
 
 def _summarize(results, teacher, baseline, task):
     metric = next(name for name in METRICS[task] if name in teacher[task])
     values = {
-        title: {seed: metric_value(result, task, metric) for seed, result in by_seed.items()}
+        title: {seed: _metric_value(result, task, metric) for seed, result in by_seed.items()}
         for title, by_seed in results.items()
     }
-    found = {"metric": metric, "values": values, "teacher": metric_value({"metrics": teacher}, task, metric)}
+    found = {"metric": metric, "values": values, "teacher": _metric_value({"metrics": teacher}, task, metric)}
     return {**found, "verdict": verdict(values, baseline, metric)}
 
 
