@@ -3,7 +3,9 @@
 
 Each method trains with each seed, from the same initial weights and on the same batches as the student alone. A method
 is a name, several names with "+" between them, or a name with "_inherit" behind it (†). Options of one method change by
-TITLE=METHOD:key=value,key=value. If it is interrupted, the same command continues; what is done is not repeated.
+TITLE=METHOD:key=value,key=value. With train.eval_period=100 each run is evaluated on the way, and the page also says
+after how many iterations a method has what the student alone ends with. If it is interrupted, the same command
+continues; what is done is not repeated.
 
 Examples:
     tools/compare_methods.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py \\

@@ -7,6 +7,7 @@ from cankd import model_zoo
 from cankd.reporting import compare_methods, method_comparison, parse_method
 from cankd.reporting.method_comparison import Method
 from cankd.reporting.method_tables import paired_difference, verdict, write_comparison
+from cankd.reporting.time_to_quality import quality_table
 
 CONFIG = """
 from cankd import model_zoo
@@ -36,12 +37,13 @@ def test_trains_what_is_not_done_yet_and_writes_the_comparison(tmp_path, monkeyp
     def compare(seeds, **options):
         return compare_methods(str(tmp_path / "few.py"), methods, seeds, str(output), command="the command", **options)
 
-    text = compare([0], jobs=2)
+    text = compare([0], jobs=2, overrides=["train.eval_period=1"])
     assert text.startswith("# Methods compared\n\n`the command`: 2 iterations.")
     results = {path.stem: json.loads(path.read_text()) for path in output.glob("*_0.json")}
     assert results.keys() == {"alone_0", "pkd_0", "strong_0"}
     assert all(result["memory"] > 100 for result in results.values())
     assert "bbox" in results["alone_0"]["metrics"]
+    assert results["pkd_0"]["curves"]["bbox/AP"].keys() == {"1", "2"}
     assert cv2.imread(str(output / "methods.png")) is not None
     assert json.loads((output / "methods.json").read_text())["tasks"]["bbox"]["values"].keys() == {
         "alone",
@@ -71,6 +73,15 @@ def test_a_method_that_cannot_be_is_refused_before_the_first_training(tmp_path):
         with pytest.raises(ValueError, match=message):
             methods = [parse_method(f"strong=pkd:model.head.{option}")]
             compare_methods(str(tmp_path / "few.py"), methods, [0], str(tmp_path / "out"))
+
+
+def test_without_an_evaluation_nothing_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setattr(method_comparison, "_train_all", None)
+    (tmp_path / "few.py").write_text(CONFIG)
+    options = {"overrides": ["dataloader.evaluator=null"]}
+    with pytest.raises(ValueError, match="few.py gives nothing; to be compared, it has to give one of bbox, segm"):
+        compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0], str(tmp_path / "out"), **options)
 
 
 def test_methods_on_the_command_line():
@@ -136,6 +147,31 @@ def test_table(tmp_path):
     assert rows[2][4:] == ["26%", "1.50", "1.00"]
     assert rows[3][:3] == ["teacher", "", "38.0"]
     assert "## " not in text
+
+
+def test_time_to_quality(tmp_path):
+    def run(*curve, seconds):
+        curves = {"bbox/AP": {str(100 * i): ap for i, ap in enumerate(curve, start=1)}}
+        return {"metrics": {"bbox": {"AP": curve[-1]}}, "seconds": seconds, "memory": 100.0, "curves": curves}
+
+    nan = float("nan")  # nothing detected yet
+    results = {
+        "alone": {0: run(nan, 6.0, 10.0, 8.0, seconds=1.0), 1: run(nan, 2.0, 9.0, 12.0, seconds=1.0)},
+        "pkd": {0: run(7.0, 8.0, 12.0, 16.0, seconds=1.2), 1: run(nan, 11.0, 12.0, 20.0, seconds=1.2)},
+        "at": {0: run(1.0, 2.0, 3.0, 4.0, seconds=1.0), 1: run(1.0, 2.0, 3.0, 12.0, seconds=1.0)},
+        "pkd by itself": {seed: {k: v for k, v in run(9.0, seconds=1.0).items() if k != "curves"} for seed in (0, 1)},
+    }
+    text = write_comparison(results, {"bbox": {"AP": 38.0}}, "alone", str(tmp_path), iterations=400, command="")
+    table = text.partition("first has the AP that the student alone ends with")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+    assert rows == [
+        ["", "iterations by seed", "share of the student's", "share of its time"],
+        ["pkd", "200, 300", "62%", "75%"],
+        ["at", "–, 400", "–", "–"],
+    ]
+    assert cv2.imread(str(tmp_path / "methods_curves.png")) is not None
+    contents = json.loads((tmp_path / "methods.json").read_text())
+    assert quality_table(contents, "bbox")[0][0] == ["pkd", "200, 300", "62%", "75%"]
 
 
 def test_each_of_several_tasks_has_a_heading(tmp_path):

@@ -1,6 +1,8 @@
 """The metrics of Detectron2's evaluators by task, the most telling first."""
 
-__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES"]
+from collections.abc import Collection
+
+__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES", "main_metric"]
 
 TASK_TITLES = {
     "bbox": "Boxes",
@@ -30,3 +32,8 @@ ROBUSTNESS_METRICS = {
     "sem_seg": ("mIoU", "IoU", "fwIoU", "pACC"),
     "classification": ("top1", "top5"),
 }
+
+
+def main_metric(task: str, names: Collection[str]) -> str:
+    """Returns the most telling metric of a task, a key of :data:`METRICS`, among those that an evaluator gave."""
+    return next(name for name in METRICS[task] if name in names)

@@ -25,6 +25,7 @@ from cankd.engine import (
     train,
     use_method,
 )
+from cankd.evaluation import METRICS, main_metric
 from cankd.utils import Interrupted, UserError, read_record, write_json
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
@@ -78,7 +79,8 @@ def compare_methods(
         config_file: of a distillation, or of a student.
         methods: at least one; the student alone is added if it is not among them.
         seeds: of the trainings.
-        output_dir: gets ``methods.md``, ``methods.json``, ``methods.png``, and a JSON of each finished run.
+        output_dir: gets ``methods.md``, ``methods.json``, ``methods.png``, and a JSON of each finished run; with
+            ``train.eval_period`` among the overrides also the time to quality and ``methods_curves.png``.
         overrides: options of the config, ``key=value``.
         models: the student's teacher, see :func:`cankd.engine.load_config`.
         runs_dir: where the trainings write; ``output_dir/runs`` if not given.
@@ -89,7 +91,7 @@ def compare_methods(
         The Markdown.
 
     Raises:
-        UserError: if a config cannot be used or a training fails. What is finished is kept.
+        UserError: if a config cannot be used, nothing is evaluated, or a training fails. What is finished is kept.
     """
     if ALONE not in [method.name for method in methods]:
         methods = [Method(ALONE, ALONE), *methods]
@@ -105,6 +107,11 @@ def compare_methods(
     for run in runs:
         run.config()  # what is wrong with a method shows before the first training
     teacher = _evaluate_teacher(runs[0])
+    if not any(task in METRICS for task in teacher):
+        raise UserError(
+            f"dataloader.evaluator of {config_file} gives {', '.join(teacher) or 'nothing'}; to be compared, it has to "
+            f"give one of {', '.join(METRICS)}"
+        )
     pending = [run for run in runs if run.result() is None]
     _train_all(pending, len(runs), jobs)
     results = {method.title: {} for method in methods}
@@ -218,12 +225,28 @@ def _train_run(run, threads):
                 return str(error)
             except Interrupted as error:
                 return f"its process got signal {error.number}"
-    times = list(read_curves(folder).get("time", {}).values())  # none of the first iterations
-    result = {"method": run.method.title, "seed": run.seed, "config": _fingerprint(config), "metrics": metrics}
-    write_json(
-        run.result_file, {**result, "seconds": statistics.median(times) if times else None, "memory": _peak_memory()}
-    )
+    curves = read_curves(folder)
+    times = list(curves.get("time", {}).values())  # none of the first iterations
+    result = {
+        "method": run.method.title,
+        "seed": run.seed,
+        "config": _fingerprint(config),
+        "metrics": metrics,
+        "seconds": statistics.median(times) if times else None,
+        "memory": _peak_memory(),
+    }
+    if evaluations := _evaluations(curves, metrics, config.train.max_iter):
+        result["curves"] = evaluations
+    write_json(run.result_file, result)
     return None
+
+
+def _evaluations(curves, metrics, max_iter):
+    """Returns each task's metric by the number of iterations behind it, if it was evaluated on the way."""
+    names = [f"{task}/{main_metric(task, values)}" for task, values in metrics.items() if task in METRICS]
+    # Detectron2 counts iterations from 0, but the last evaluation comes after all of them.
+    found = {name: {min(i + 1, max_iter): value for i, value in curves.get(name, {}).items()} for name in names}
+    return {name: curve for name, curve in found.items() if len(curve) > 1}
 
 
 def _peak_memory():

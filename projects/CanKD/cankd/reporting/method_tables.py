@@ -2,15 +2,17 @@ import os
 import statistics
 from collections.abc import Mapping
 
-from cankd.evaluation import METRICS, TASK_TITLES
+from cankd.evaluation import METRICS, TASK_TITLES, main_metric
 from cankd.utils import markdown_table, replace_file, spread, write_json
-from cankd.visualization import draw_method_points
+from cankd.visualization import draw_method_curves, draw_method_points
 from scipy import stats
 
 from .comparison import gap_closed
+from .time_to_quality import iterations_to_quality, quality_table
 
 __all__ = ["comparison_table", "paired_difference", "verdict", "write_comparison"]
 
+QUALITY_CAPTION = "Iterations until a method first has the {} that the student alone ends with, seed by seed:"
 Results = Mapping[str, Mapping[int, Mapping]]
 
 
@@ -28,7 +30,10 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> t
 
 def _metric_value(result: Mapping, task: str, metric: str) -> float:
     """Returns a run's metric. Where nothing at all was detected, which Detectron2 calls NaN, it is 0."""
-    value = result["metrics"][task][metric]
+    return _number(result["metrics"][task][metric])
+
+
+def _number(value):
     return 0.0 if value is None or value != value else value
 
 
@@ -85,8 +90,11 @@ def write_comparison(
 ) -> str:
     """Writes the comparison as ``methods.md`` and ``methods.json``, and its first task as ``methods.png``.
 
+    Where the student alone was evaluated on the way, too, the time to its quality is added, and ``methods_curves.png``.
+
     Args:
-        results: map from method to seed to what its run has written: "metrics" by task, "seconds" and "memory" a step.
+        results: map from method to seed to what its run has written: "metrics" by task, "seconds" and "memory" a step,
+            and "curves" of the metrics if it was evaluated on the way.
         teacher: its metrics by task.
         baseline: title of the student alone.
         output_dir: where the files go.
@@ -97,6 +105,7 @@ def write_comparison(
     """
     comparison = {
         "command": command,
+        "iterations": iterations,
         "baseline": baseline,
         "costs": {title: _costs(results, title, baseline) for title in results},
         "tasks": {task: _summarize(results, teacher, baseline, task) for task in METRICS if task in teacher},
@@ -106,6 +115,8 @@ def write_comparison(
         if len(comparison["tasks"]) > 1:
             parts.append(f"## {TASK_TITLES[task]}")
         parts += [summary["verdict"], markdown_table(*comparison_table(comparison, task))]
+        if table := quality_table(comparison, task):
+            parts += [QUALITY_CAPTION.format(summary["metric"]), markdown_table(*table)]
     parts += [
         "Gains are taken seed by seed, with the 95 % interval of their mean by Student's t. Time is that of a training "
         "step and memory that of the process, against the student alone."
@@ -114,19 +125,39 @@ def write_comparison(
     with replace_file(os.path.join(output_dir, "methods.md"), "w") as f:
         f.write(markdown)
     write_json(os.path.join(output_dir, "methods.json"), comparison)
-    first = next(iter(comparison["tasks"].values()))
+    task, first = next(iter(comparison["tasks"].items()))
     draw_method_points(os.path.join(output_dir, "methods.png"), first["values"], first["metric"], first["teacher"])
+    if "iterations_to_quality" in first:
+        curves = _evaluation_curves(results, f"{task}/{first['metric']}")
+        draw_method_curves(os.path.join(output_dir, "methods_curves.png"), curves, first["metric"], baseline)
     return markdown
 
 
 def _summarize(results, teacher, baseline, task):
-    metric = next(name for name in METRICS[task] if name in teacher[task])
+    metric = main_metric(task, teacher[task])
     values = {
         title: {seed: _metric_value(result, task, metric) for seed, result in by_seed.items()}
         for title, by_seed in results.items()
     }
     found = {"metric": metric, "values": values, "teacher": _metric_value({"metrics": teacher}, task, metric)}
-    return {**found, "verdict": verdict(values, baseline, metric)}
+    found["verdict"] = verdict(values, baseline, metric)
+    curves = _evaluation_curves(results, f"{task}/{metric}")
+    if baseline in curves:
+        found["iterations_to_quality"] = iterations_to_quality(curves, baseline)
+    return found
+
+
+def _evaluation_curves(results, name):
+    """Returns the metric by method, seed and iterations, of the runs that were evaluated on the way."""
+    curves = {
+        title: {
+            seed: {int(iterations): _number(value) for iterations, value in result["curves"][name].items()}
+            for seed, result in by_seed.items()
+            if name in result.get("curves", {})
+        }
+        for title, by_seed in results.items()
+    }
+    return {title: by_seed for title, by_seed in curves.items() if by_seed}
 
 
 def _costs(results, title, baseline):

@@ -15,14 +15,15 @@ from cankd.utils import UserError, replace_file, spread
 from tabulate import tabulate
 
 from .curve_pictures import plot_runs
-from .method_tables import comparison_table
+from .method_tables import QUALITY_CAPTION, comparison_table
 from .run_metrics import read_curves
+from .time_to_quality import quality_table
 
 __all__ = ["make_report"]
 
 # Section of a picture by its file's name, the first that fits.
 _PICTURES = {
-    "Methods compared": ("methods.png",),
+    "Methods compared": ("methods.png", "methods_curves.png"),
     "Detections and segmentations": ("*detections*.png", "*predictions*.png"),
     "Confusion matrices": ("*confusion*.png",),
     "Features": ("*_feature.png", "*_difference.png", "*_correlation.png"),
@@ -181,6 +182,8 @@ def _method_tables(contents):
     for task, summary in contents["tasks"].items():
         yield f"<h3>{TASK_TITLES[task]}</h3><p>{escape(summary['verdict'])}</p>"
         yield _table(*comparison_table(contents, task))
+        if table := quality_table(contents, task):
+            yield f"<p>{QUALITY_CAPTION.format(summary['metric'])}</p>{_table(*table)}"
 
 
 # Section, content and tool by the name of a JSON file.

@@ -2,9 +2,10 @@ from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 
+from .curves import COLORS
 from .figures import save_figure
 
-__all__ = ["draw_method_points"]
+__all__ = ["draw_method_curves", "draw_method_points"]
 
 
 def draw_method_points(path: str, values: Mapping[str, Mapping[int, float]], metric: str, teacher: float) -> None:
@@ -34,4 +35,32 @@ def draw_method_points(path: str, values: Mapping[str, Mapping[int, float]], met
     axis.set_xlabel(metric)
     axis.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=min(len(seeds) + 1, 6), frameon=False)
+    save_figure(figure, path)
+
+
+def draw_method_curves(
+    path: str, curves: Mapping[str, Mapping[int, Mapping[int, float]]], metric: str, baseline: str
+) -> None:
+    """Draws a metric of several methods against iterations: the mean of the seeds, and their range as a band.
+
+    Args:
+        path: PNG file.
+        curves: map from method to seed to iterations to value.
+        metric: its name.
+        baseline: title of the student alone; a line shows the mean that it ends with.
+    """
+    figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
+    for i, (title, by_seed) in enumerate(curves.items()):
+        points = sorted(set.intersection(*(set(curve) for curve in by_seed.values())))
+        values = [[curve[point] for curve in by_seed.values()] for point in points]
+        color = COLORS[i % len(COLORS)]
+        lowest, highest = zip(*((min(v), max(v)) for v in values))
+        axis.fill_between(points, lowest, highest, color=color, alpha=0.2, linewidth=0)
+        means = [sum(v) / len(v) for v in values]
+        axis.plot(points, means, color=color, marker="o", markersize=3, label=title)
+        if title == baseline:
+            axis.axhline(means[-1], color="black", linestyle="--", linewidth=1.2, label=f"{title}, at the end")
+    axis.set(xlabel="iterations", ylabel=metric, xlim=(0, None), ylim=(0, None))
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=min(len(curves) + 1, 4), frameon=False)
     save_figure(figure, path)
