@@ -6,8 +6,8 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 import torch
-from cankd.analysis import check_distillation
-from cankd.analysis.first_scores import _evaluate_on
+from cankd.analysis import check_distillation, first_scores
+from cankd.analysis.first_scores import _evaluate_on, compare_first_scores
 from cankd.evaluation import FastCOCOEvaluator
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
@@ -50,6 +50,17 @@ def test_a_sound_distillation_is_ready(quick_config):
     assert "A step of 2 images on cpu (" in text and "All 4 iterations at this pace, on this machine: " in text
     assert "Sizes of all 24 images in training: smallest 160×160, median 160×160, largest 160×160" in text
     assert found["notes"] == []
+
+
+def test_images_of_all_classes_are_looked_at_whatever_their_order(quick_config, monkeypatch):
+    seen = []
+    monkeypatch.setattr(first_scores, "_evaluate", lambda _, data, evaluator, records, *__: seen.extend(records) or {})
+    config = quick_config("DigitPatches/R18_from_R34.py")
+    model = instantiate(config.model)
+    for classes in ([i // 50 for i in range(500)], [i % 10 for i in range(500)]):  # sorted, and in turns
+        seen.clear()
+        compare_first_scores(model, config.dataloader, [{"class": c} for c in classes], 50, None)
+        assert len(seen) == 100 and len({record["class"] for record in seen}) == 10
 
 
 def test_levels_that_small_images_have_no_place_for_are_told(quick_config):

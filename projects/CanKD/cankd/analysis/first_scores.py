@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import random
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -31,7 +32,7 @@ LOWEST_SCORES = {"AP": 1.0, "mIoU": 5.0, "PQ": 1.0, "top1": 5.0}  # of a teacher
 def compare_first_scores(
     model: Distiller, data: DictConfig, records: Sequence[Mapping], num_images: int, findings: Findings
 ) -> dict[str, dict]:
-    """Evaluates the teacher, and the student with its initial weights, on a few images spread over the test set.
+    """Evaluates the teacher, and the student with its initial weights, on a few images drawn from the test set.
 
     Args:
         model: the student has its initial weights.
@@ -51,7 +52,7 @@ def compare_first_scores(
     if isinstance(evaluator, (CityscapesInstanceEvaluator, PascalVOCDetectionEvaluator)):
         findings.show(f"\nThe teacher is not evaluated: {type(evaluator).__name__} knows whole splits only")
         return {}
-    chosen = [records[i] for i in range(0, len(records), max(1, len(records) // num_images))][:num_images]
+    chosen = random.Random(0).sample(records, min(num_images, len(records)))  # records may be sorted by class
     advice = (
         f"check its weights, pixel_mean, pixel_std and input_format ({model.teacher.input_format}). If it was trained "
         "for other classes than this data has, leave this check out (--images 0)"
