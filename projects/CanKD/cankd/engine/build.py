@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cankd.checkpoint import load_all_weights
-from cankd.modeling import Distiller, Teacher
+from cankd.modeling import Distiller, Teacher, check_anchors
 from cankd.utils import UserError, orders_differ, preserved_random_state, where
 from detectron2.config import instantiate
 from omegaconf import DictConfig
@@ -28,7 +28,7 @@ def build_model(config: DictConfig) -> nn.Module:
         config: with ``model`` and ``train.device``.
 
     Raises:
-        UserError: if a part of the model cannot be built.
+        UserError: if a part of the model cannot be built, or the student's head does not fit its anchors.
     """
     model = config.model
     if is_distillation(config):
@@ -37,6 +37,7 @@ def build_model(config: DictConfig) -> nn.Module:
             model = build_part("model, with teacher and head,", {**model, "student": student})
     else:
         model = build_part("model", model)
+    check_anchors(student_of(model))
     return model.to(config.train.device)
 
 

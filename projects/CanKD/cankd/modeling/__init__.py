@@ -1,3 +1,4 @@
+from .anchors import check_anchors
 from .distillation_heads import (
     AFFINITIES,
     ATHead,
