@@ -89,8 +89,9 @@ def main(args):
     draws = [(build_head(seed, args.device), draw_features(seed, args.device)) for seed in range(args.draws)]
     rows = []
     for name in args.cases:
-        found = map(max, zip(*(errors(head, *CASES[name](*features)) for head, features in draws)))
-        rows.append([name, *(f"{error:.0e}" if error < float("inf") else "not finite" for error in found)])
+        found = torch.tensor([errors(head, *CASES[name](*features)) for head, features in draws], dtype=torch.float64)
+        worst = found.amax(dim=0).tolist()  # NaN if one of them is
+        rows.append([name, *(f"{error:.0e}" if error < float("inf") else "not finite" for error in worst)])
     values = ("loss", "gradient of x", "gradients of parameters")
     headers = ["features", *(f"{value}, {way}" for value in values for way in ("covariances", "fused feature"))]
     size = "×".join(map(str, SHAPE))

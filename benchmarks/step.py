@@ -84,8 +84,8 @@ def compare(pair, args):
 def measure_growth(args):
     """Returns rows of time and memory of RetinaNet's steps by image size and batch size, and makes the plot."""
     height, width = args.size
-    cases = [(args.images, int(height * scale) // 32 * 32, int(width * scale) // 32 * 32) for scale in args.scales]
-    cases += [(images, height, width) for images in args.batches if images != args.images]
+    cases = {(args.images, int(height * scale) // 32 * 32, int(width * scale) // 32 * 32) for scale in args.scales}
+    cases |= {(images, height, width) for images in (args.images, *args.batches)}
     found = {}
     for case in tqdm(sorted(cases), unit="size"):
         steps, _ = build_steps("RetinaNet", *case, args.device)

@@ -57,9 +57,18 @@ def parse_arguments(argv=None):
     parser.add_argument("--runs", metavar="DIR", help="where the trainings write (default: OUTPUT/runs)")
     args = parser.parse_args(argv)
     words = [*args.methods, *args.opts]  # options may follow --methods
-    args.opts = [word for word in words if "." in word.partition("=")[0] and "=" in word and ":" not in word]
+    args.opts = [word for word in words if _is_override(word)]
     args.methods = [word for word in words if word not in args.opts]
+    if args.jobs < 1:
+        parser.error(f"--jobs is {args.jobs}; it has to be at least 1")
     return args
+
+
+def _is_override(word):
+    """Tells an option of the config, such as model.head.weight=1 or SOLVER.BASE_LR=0.01, from a method."""
+    root, dot, rest = word.partition("=")[0].partition(".")
+    is_part = root in ("model", "dataloader", "optimizer", "lr_multiplier", "train") or root.isupper()
+    return is_part and bool(dot) and ":" not in rest and "=" in word
 
 
 def cli():

@@ -30,7 +30,10 @@ from detectron2.utils import comm
 def main(args):
     config = load_config(args.config_file, args.opts, **model_arguments(args))
     check_device(config.train.device)
-    scopes = {scope: levels or config.model.head.get("levels") or ("p3", "p4", "p5") for scope, levels in args.scope}
+    scopes = {
+        scope: levels or (config.model.get("head") or {}).get("levels") or ("p3", "p4", "p5")
+        for scope, levels in args.scope
+    }
     path = search_distiller(
         config,
         scopes,

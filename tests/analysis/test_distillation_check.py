@@ -63,6 +63,19 @@ def test_images_of_all_classes_are_looked_at_whatever_their_order(quick_config, 
         assert len(seen) == 100 and len({record["class"] for record in seen}) == 10
 
 
+def test_leaves_the_predictions_of_a_run_as_they_are(quick_config, tmp_path):
+    config = quick_config(CANKD)
+    config.dataloader.evaluator.output_dir = str(tmp_path / "inference")
+    check(config)
+    assert not (tmp_path / "inference").exists()
+
+
+def test_names_an_optimizer_that_cannot_be_built(quick_config):
+    config = quick_config(CANKD)
+    config.optimizer.momentun = 0.9
+    assert check(config, num_images=0)[0]["problems"][0].startswith("optimizer cannot be built: TypeError: ")
+
+
 def test_levels_that_small_images_have_no_place_for_are_told(quick_config):
     config = quick_config(CANKD)
     resize = L(T.ResizeShortestEdge)(short_edge_length=[64, 96], max_size=1333, sample_style="choice")

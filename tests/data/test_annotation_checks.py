@@ -29,6 +29,7 @@ def make_records(boxes=((10, 10, 20, 20), (60, 50, 30, 30)), mode=BoxMode.XYWH_A
         make_records(),
         make_records([(0, 0, 0, 5), (99, 0, 2.5, 80)]),  # no area, or over the edge by rounding
         make_records([(10, 10, 20, 20)], BoxMode.XYXY_ABS, segmentation=POLYGON, keypoints=[1, 2, 2]),
+        make_records(keypoints=None),
         make_records([(10, 10, 20, 20, 45)], BoxMode.XYWHA_ABS),
         [{"file_name": "0.jpg"}, {"file_name": "1.jpg", "annotations": []}],
     ],
@@ -54,11 +55,13 @@ def test_sound_records_stay_as_they_are(records):
         ({"category_id": -1}, "classes that are no number from 0 on"),
         ({"iscrowd": 0.5}, "marks of a crowd that are not 0 or 1 .iscrowd.: 1, the first is 0.5"),
         ({"keypoints": [1, 2]}, "keypoints that are no triples"),
+        ({"keypoints": 7}, "keypoints that are no triples"),
         ({"keypoints": [1, 2, float("nan")]}, "keypoints that are no triples"),
         ({"segmentation": [[1, 1, 5, 1]]}, r"polygons that are not three or more pairs .* \[1, 1, 5, 1\]"),
         ({"segmentation": [[1, 1, 5, 1, 5, float("nan")]]}, "polygons that are not"),
         ({"segmentation": [[1, 1, 5, 1, 1e30, 5]]}, r"polygons far outside the image.* of 100×80 pixels"),
         ({"segmentation": []}, "masks without a polygon"),
+        ({"segmentation": {"size": None, "counts": b""}}, "RLE masks without a height and a width: 1, .* size None"),
         ({"segmentation": {"size": [5, 5], "counts": b""}}, "RLE masks of another size .* 5×5 instead of 100×80"),
         ({"segmentation": {"size": [80, 100], "counts": b"zzzz"}}, "RLE masks that cannot be decoded"),
     ],
@@ -103,6 +106,7 @@ def test_image_ids_that_stand_twice(caplog):
     with pytest.raises(ValueError, match=r"image ids that stand twice: 1, the first is 0 \(0.jpg and 1.jpg\)"):
         check_annotations(records, "mine.json")
     assert check_annotations(records, "mine.json", skip_broken=True) == records[:1]
+    assert check_annotations(records, "mine.json", unique_ids=False) == records
 
 
 @pytest.mark.parametrize("width", [[100, 100], "100", 0, -5, None, float("nan")])

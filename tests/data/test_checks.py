@@ -1,4 +1,5 @@
 import json
+import pathlib
 import types
 
 import cv2
@@ -6,7 +7,7 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 import torch
-from cankd.data.checks import check_classes, check_crops, check_masks, check_shapes
+from cankd.data.checks import check_classes, check_crops, check_masks, check_records, check_shapes
 from cankd.data.records import load_records
 from cankd.modeling.meta_arch import SemSegHead
 from cankd.utils import UserError
@@ -46,6 +47,22 @@ def load(names="two_images"):
 
 def test_loads_a_sound_data_set(coco_files):
     assert len(load()) == 2
+
+
+def test_paths_may_be_path_objects(tiny_scenes):
+    def load_with_paths(filter_empty=False):
+        return [{**record, "file_name": pathlib.Path(record["file_name"])} for record in load(tiny_scenes[1])]
+
+    assert load_records(L(load_with_paths)()) == load(tiny_scenes[1])
+
+
+def test_images_of_several_sets_may_have_the_same_ids(tiny_scenes):
+    mapper = DatasetMapper(is_train=True, augmentations=[], image_format="BGR")
+    both = L(get_detection_dataset_dicts)(names=list(tiny_scenes))
+    records = load(list(tiny_scenes))
+    assert len(check_records(records, both, mapper)) == len(records) == 30
+    with pytest.raises(ValueError, match="image ids that stand twice: 6"):
+        check_records(records, both, mapper, skip_broken=None)
 
 
 @pytest.mark.parametrize("mark", [None, "x", -7, [1]])

@@ -2,6 +2,7 @@ import json
 
 import pytest
 from cankd.engine.candidates import Candidates
+from cankd.utils import UserError
 
 CONFIG = "DigitScenes/retinanet_R10_from_R18.py"
 FORM = {"scope": "global", "levels": ["p3", "p4", "p5"], "weight": 5.0}
@@ -33,9 +34,12 @@ def test_score_is_the_metric_of_the_file(quick_config, tmp_path):
     assert contents["heads"] == [FORM] and contents["iterations"] == 1 and not contents["failure"]
     contents["results"]["bbox"] = {"AP": 12.0, "AP50": 34.0, "AP75": None}
     path.write_text(json.dumps(contents))
-    for metric, score in {"bbox/AP": 12.0, "bbox/AP50": 34.0, "bbox/AP75": 0.0, "sem_seg/mIoU": 0.0}.items():
+    for metric, score in {"bbox/AP": 12.0, "bbox/AP50": 34.0, "bbox/AP75": 0.0}.items():
         again = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric=metric, **options)
         assert again.score([FORM]) == score
+    for metric in ("sem_seg/mIoU", "segm/AP", "bbox/AP99", "AP"):
+        with pytest.raises(UserError, match=f"the metric is {metric}.*; the evaluator gives bbox/AP, bbox/AP50, bbox"):
+            Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric=metric, **options).score([FORM])
     Candidates(quick_config(CONFIG), str(tmp_path), iterations=2, **options).score([FORM])
     Candidates(quick_config(CONFIG, seed=1), str(tmp_path), iterations=1, **options).score([FORM])
     assert len(list(tmp_path.glob("*.json"))) == 3

@@ -4,7 +4,7 @@ from collections import defaultdict
 import cankd
 import pytest
 from cankd import model_zoo
-from cankd.engine import load_config, train
+from cankd.engine import apply_overrides, load_config, train
 from cankd.modeling import Distiller
 from cankd.utils import UserError
 
@@ -141,6 +141,21 @@ def test_refuses_overrides(override, message):
 def test_refuses_values_of_the_wrong_kind(override, message):
     with pytest.raises(UserError, match=f"^{override.split('=')[0]} is {message}"):
         load_config(CANKD, [override])
+
+
+@pytest.mark.parametrize("group", ["ema", "early_stopping", "distillation", "clip_gradients"])
+def test_options_that_do_not_exist_are_refused_in_files_too(quick_config, group):
+    config = quick_config(CANKD)
+    known = list(config.train[group])[0]
+    config.train[group] = {f"{known}s": 1}
+    with pytest.raises(UserError, match=f"no option train.{group}.{known}s; .*{known}.*; did you mean '{known}'"):
+        train(config)
+
+
+def test_without_a_batch_size_nothing_is_rescaled(quick_config):
+    config = quick_config(CANKD, reference_batch_size=8)
+    apply_overrides(config, ["dataloader.train.total_batch_size=null"])
+    assert config.train.max_iter == 4
 
 
 def test_training_refuses_values_of_the_wrong_kind(quick_config):

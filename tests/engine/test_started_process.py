@@ -77,6 +77,15 @@ def test_options_that_contradict_torchrun_are_refused(monkeypatch, options):
         launch(pytest.fail, **options)
 
 
+def test_no_gpu_is_one_process():
+    """As in Detectron2's launch."""
+    called = []
+    launch(called.append, 0, args=(1,))
+    assert called == [1]
+    with pytest.raises(UserError, match="--num-gpus -1; it has to be at least 0"):
+        launch(pytest.fail, -1)
+
+
 @pytest.mark.parametrize("dist_url", ["auto", "env://", "tcp://host", "tcp://host:many", "file:///tmp/x"])
 def test_machines_need_a_place_to_meet(dist_url):
     with pytest.raises(UserError, match="2 machine.* need tcp://HOST:PORT"):

@@ -151,6 +151,14 @@ def test_without_an_evaluator_nothing_is_evaluated(quick_config):
     assert train(config) == {}
 
 
+@pytest.mark.parametrize("part, message", [("test", "no dataloader.test"), ("evaluator", "no dataloader.evaluator")])
+def test_to_evaluate_takes_a_test_set_and_an_evaluator(quick_config, part, message):
+    config = quick_config(CANKD)
+    config.dataloader[part] = None
+    with pytest.raises(ValueError, match=message):
+        evaluate(config, role="teacher")
+
+
 def test_names_a_mapper_that_cannot_be_built(quick_config):
     config = quick_config(BASELINE)
     config.dataloader.train.mapper.augmentations = 7

@@ -170,6 +170,10 @@ def test_the_evaluator_is_the_data_sets(tiny_scenes):
         return instantiate(config.dataloader.evaluator)
 
     assert type(build(tiny_scenes[1])) is FastCOCOEvaluator
+    masks = load_config(
+        "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml", [f"DATASETS.TEST=('{tiny_scenes[1]}',)"]
+    )
+    assert instantiate(masks.dataloader.evaluator)._tasks == ("bbox", "segm")  # also where nothing is found
     try:
         MetadataCatalog.get("unheard_of").set(evaluator_type="nothing")
         with pytest.raises(ValueError, match="unheard_of has the evaluator_type 'nothing'; known are coco, "):

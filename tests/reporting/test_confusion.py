@@ -4,10 +4,15 @@ import pathlib
 import pytest
 import torch
 from cankd.reporting import compare_confusion
+from cankd.reporting.models import LoadedModel
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import Boxes, BoxMode, Instances
 from omegaconf import OmegaConf
+
+
+def load(model):
+    return LoadedModel(model, lambda record: record)
 
 
 @pytest.fixture
@@ -28,9 +33,8 @@ def loader(tmp_path):
 def test_crowds_are_objects_where_published_counting_is_asked_for(loader, counting, counts, tmp_path):
     found = Instances((40, 40), scores=torch.ones(2), pred_classes=torch.zeros(2, dtype=torch.long))
     found.pred_boxes = Boxes(torch.tensor([[0.0, 0, 9, 9], [20, 20, 30, 30]]))
-    matrices = compare_confusion(
-        {"model": lambda records: [{"instances": found}]}, loader, str(tmp_path / "out"), counting=counting
-    )
+    models = {"model": load(lambda records: [{"instances": found}])}
+    matrices = compare_confusion(models, loader, str(tmp_path / "out"), counting=counting)
     assert matrices["model"].counts.tolist() == counts
 
 
@@ -54,7 +58,8 @@ def test_classifiers_have_no_background(labelled, tmp_path):
     def right(records):
         return [{"classes": torch.tensor([record["label"], 1 - record["label"]])} for record in records]
 
-    matrices = compare_confusion({"student": always_dog, "distilled": right}, labelled, str(tmp_path / "out"))
+    models = {"student": load(always_dog), "distilled": load(right)}
+    matrices = compare_confusion(models, labelled, str(tmp_path / "out"))
     assert {title: matrix.counts.tolist() for title, matrix in matrices.items()} == {
         "student": [[0, 1], [0, 2]],
         "distilled": [[1, 0], [0, 2]],
@@ -65,4 +70,16 @@ def test_classifiers_have_no_background(labelled, tmp_path):
 
 def test_labels_are_for_classifiers(labelled, tmp_path):
     with pytest.raises(ValueError, match="the detector does not classify images"):
-        compare_confusion({"detector": lambda records: [{"instances": None}]}, labelled, str(tmp_path))
+        compare_confusion({"detector": load(lambda records: [{"instances": None}])}, labelled, str(tmp_path))
+
+
+def test_a_teacher_of_other_classes_is_left_out(labelled, tmp_path, caplog):
+    class Teacher:
+        num_classes = 80
+
+    models = {"student": load(lambda records: [{"classes": torch.tensor([1, 0])} for _ in records])}
+    models["teacher"] = load(Teacher())
+    assert list(compare_confusion(models, labelled, str(tmp_path))) == ["student"]
+    assert "The data set has 2 classes, and another number is known to the teacher, which is left out" in caplog.text
+    with pytest.raises(ValueError, match="another number is known to the teacher"):
+        compare_confusion({"teacher": models["teacher"]}, labelled, str(tmp_path))

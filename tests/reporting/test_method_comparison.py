@@ -80,7 +80,7 @@ def test_without_an_evaluation_nothing_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(method_comparison, "_train_all", None)
     (tmp_path / "few.py").write_text(CONFIG)
     options = {"overrides": ["dataloader.evaluator=null"]}
-    with pytest.raises(ValueError, match="few.py gives nothing; to be compared, it has to give one of bbox, segm"):
+    with pytest.raises(ValueError, match="the config has no dataloader.evaluator: nothing would be evaluated"):
         compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0], str(tmp_path / "out"), **options)
 
 
@@ -89,8 +89,27 @@ def test_methods_on_the_command_line():
     strong = parse_method("strong=fgd:model.head.weight=10,train.max_iter=5")
     assert strong == Method("strong", "fgd", ("model.head.weight=10", "train.max_iter=5"))
     assert parse_method("fgd:model.head.weight=10").title == "fgd:model.head.weight=10"
+    levels = parse_method("p=pkd:model.head.levels=[p3,p4],model.head.weight=2")
+    assert levels.overrides == ("model.head.levels=[p3,p4]", "model.head.weight=2")
     with pytest.raises(ValueError, match="'a b' is no method"):
         parse_method("a b")
+
+
+def test_options_and_methods_are_told_apart(load_tool):
+    tool = load_tool("tools/compare_methods.py")
+    options = ["train.init_checkpoint=detectron2://R-50.pkl", "model.levels={p3: p4}", "SOLVER.MAX_ITER=5"]
+    methods = ["cankd", "strong=fgd:model.head.weight=10", "pkd:model.head.weight=1", "v1.2=cankd"]
+    args = tool.parse_arguments(["--config-file", "c.py", "--methods", methods[0], *options, *methods[1:]])
+    assert args.opts == options and args.methods == methods
+
+
+def test_a_teacher_is_evaluated_again_on_other_data():
+    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+    before = method_comparison._teacher_fingerprint(config)
+    config.dataloader.test.num_workers += 1
+    assert method_comparison._teacher_fingerprint(config) == before
+    config.dataloader.test.dataset.names = "digit_scenes_train"
+    assert method_comparison._teacher_fingerprint(config) != before
 
 
 def test_differences_are_paired_by_seed():

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from cankd.data import register_image_folders
+from cankd.modeling import backbone_shapes
 from cankd.reporting import choose_records, draw_predictions, load_models
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -39,6 +40,28 @@ def test_a_teacher_of_another_channel_order_reads_its_own(config):
     models = load_models(config)
     student, teacher = (model.read([record])[0]["image"] for model in models.values())
     assert student.flip(0).equal(teacher) and not student.equal(teacher)
+
+
+def test_a_teacher_of_another_scale_sees_its_own_size(config):
+    config.model.teacher.scale = 2
+    record = choose_records(config, images=1)[0]
+    student, teacher = load_models(config).values()
+    assert teacher.read([record])[0]["image"].shape[1:] == tuple(
+        2 * n for n in student.read([record])[0]["image"].shape[1:]
+    )
+    assert np.array_equal(teacher.rgb(record), student.rgb(record))
+    strides = [shape.stride for shape in teacher.rescale(backbone_shapes(teacher.model)).values()]
+    assert strides == [shape.stride / 2 for shape in backbone_shapes(student.model).values()]
+
+
+def test_a_teachers_other_classes_have_numbers(config, tmp_path):
+    config.model.teacher.model.update(num_classes=12)
+    config.model.teacher.model.head.num_classes = 12
+    config.model.teacher.weights = None
+    teacher = load_models(config)["teacher"]
+    assert teacher.name_classes(list("0123456789"))[-1] == "class 11"
+    draw_predictions(config, str(tmp_path / "out.png"), score_threshold=0.0)
+    assert cv2.imread(str(tmp_path / "out.png")) is not None
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1"])

@@ -32,8 +32,28 @@ def test_a_resumed_run_does_not_jump_back(tmp_path):
 
 
 def test_all_curves_go_back_with_a_resumed_run(tmp_path):
-    lines = [{"iteration": 499, "bbox/AP": 1}, {"iteration": 999, "bbox/AP": 2}, {"iteration": 519, "total_loss": 3}]
-    assert read_curves(write(tmp_path / "run", lines)) == {"bbox/AP": {499: 1}, "total_loss": {519: 3}}
+    lines = [
+        {"iteration": 499, "bbox/AP": 1, "total_loss": 5},
+        {"iteration": 999, "bbox/AP": 2, "total_loss": 4},
+        {"iteration": 519, "total_loss": 3},
+    ]
+    assert read_curves(write(tmp_path / "run", lines)) == {"bbox/AP": {499: 1}, "total_loss": {499: 5, 519: 3}}
+
+
+def test_lines_of_one_moment_may_be_in_any_order(tmp_path):
+    """Detectron2 writes a scalar with the iteration that it is of, the older ones behind."""
+    lines = [
+        {"iteration": 49, "bbox/AP": 1, "total_loss": 5},
+        {"iteration": 39, "correlation": 0.1},
+        {"iteration": 99, "bbox/AP": 2, "total_loss": 4, "correlation": 0.2},
+        {"iteration": 149, "bbox/AP": 3, "total_loss": 3},
+        {"iteration": 139, "correlation": 0.3},
+    ]
+    assert read_curves(write(tmp_path / "run", lines)) == {
+        "bbox/AP": {49: 1, 99: 2, 149: 3},
+        "total_loss": {49: 5, 99: 4, 149: 3},
+        "correlation": {39: 0.1, 99: 0.2, 139: 0.3},
+    }
 
 
 def test_torn_lines_are_left_out_with_a_warning(tmp_path, caplog):

@@ -15,12 +15,12 @@ def test_exit_status_and_json(quick_config, load_tool, tmp_path, capsys, levels,
         "--images",
         "2",
         "--json",
-        str(tmp_path / "found.json"),
+        str(tmp_path / "new" / "found.json"),
     ]
     with pytest.raises(SystemExit) as stop:
         tool.main(tool.parse_arguments([*arguments, f"model.head.levels={levels}"]))
     assert stop.value.code == status
-    found = json.loads((tmp_path / "found.json").read_text())
+    found = json.loads((tmp_path / "new" / "found.json").read_text())
     assert len(found["problems"]) == status
     last = capsys.readouterr().out.rstrip().splitlines()[-1]
     assert last == ("Not ready: 1 to mend." if status else "Ready.")

@@ -1,23 +1,23 @@
 """What teacher and student score on a few images before anything is trained."""
 
 import contextlib
+import functools
 import math
 import random
 from collections.abc import Mapping, Sequence
 
 import torch
-from cankd.engine import teacher_model
+from cankd.engine import build_loader, build_part, teacher_model
 from cankd.evaluation import SemSegEvaluator, build_evaluator
 from cankd.modeling import Distiller
 from cankd.utils import UserError, markdown_table, spread
-from detectron2.config import instantiate
 from detectron2.evaluation import (
-    CityscapesInstanceEvaluator,
     CityscapesSemSegEvaluator,
     COCOEvaluator,
     DatasetEvaluators,
     PascalVOCDetectionEvaluator,
 )
+from detectron2.evaluation.cityscapes_evaluation import CityscapesEvaluator
 from detectron2.evaluation.evaluator import inference_context
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
@@ -49,9 +49,10 @@ def compare_first_scores(
         UserError: if predictions do not fit the data, or the teacher scores next to nothing.
     """
     evaluator = _build_evaluator(data.evaluator)
-    if isinstance(evaluator, (CityscapesInstanceEvaluator, PascalVOCDetectionEvaluator)):
-        findings.show(f"\nThe teacher is not evaluated: {type(evaluator).__name__} knows whole splits only")
-        return {}
+    for part in _parts(evaluator):
+        if isinstance(part, (CityscapesEvaluator, PascalVOCDetectionEvaluator)):
+            findings.show(f"\nThe teacher is not evaluated: {type(part).__name__} knows whole splits only")
+            return {}
     chosen = random.Random(0).sample(records, min(num_images, len(records)))  # records may be sorted by class
     advice = (
         f"check its weights, pixel_mean, pixel_std and input_format ({model.teacher.input_format}). If it was trained "
@@ -79,18 +80,27 @@ def _percent(value):
 
 
 def _build_evaluator(config):
-    """Builds an evaluator, or several as one, for a part of the images."""
+    """Builds an evaluator, or several as one, for a part of the images; it writes nothing."""
     if OmegaConf.is_list(config):
         return DatasetEvaluators([_build_evaluator(part) for part in config])
-    evaluator = build_evaluator(config)
+    evaluator = build_part("dataloader.evaluator", config, functools.partial(build_evaluator, output_dir=None))
     if isinstance(evaluator, CityscapesSemSegEvaluator):  # knows whole splits only
         return SemSegEvaluator(config.dataset_name)
     return evaluator
 
 
+def _parts(evaluator):
+    """Yields the evaluators that one consists of."""
+    if isinstance(evaluator, DatasetEvaluators):
+        for part in evaluator._evaluators:
+            yield from _parts(part)
+    else:
+        yield evaluator
+
+
 def _evaluate(model, data, evaluator, records, role, advice):
     """Returns a map from task to metrics, those of single classes left out."""
-    loader = instantiate({**data.test, "dataset": records})
+    loader = build_loader(data.test, dataset=records)
     evaluator.reset()
     with inference_context(model), torch.no_grad():
         for inputs in tqdm(loader, desc=role, unit="batch", leave=False):
@@ -106,6 +116,6 @@ def _evaluate(model, data, evaluator, records, role, advice):
 def _evaluate_on(evaluator, records):
     """Returns the metrics on the records that were processed; COCO's evaluation takes others for missed."""
     if isinstance(evaluator, DatasetEvaluators):
-        return {k: v for part in evaluator._evaluators for k, v in _evaluate_on(part, records).items()}
+        return {k: v for part in _parts(evaluator) for k, v in _evaluate_on(part, records).items()}
     only = {"img_ids": [record["image_id"] for record in records]} if isinstance(evaluator, COCOEvaluator) else {}
     return evaluator.evaluate(**only)

@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from cankd.data import check_classes, check_crops, check_shapes
-from cankd.engine import check_batch_size, choose_precision, measure_step, time_step
+from cankd.engine import build_loader, build_part, check_batch_size, choose_precision, measure_step, time_step
 from cankd.modeling import Distiller
 from cankd.utils import UserError, markdown_table
-from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
@@ -42,7 +41,7 @@ def take_first_step(
         check_crops(records, config.dataloader.train)
         check_shapes(records, config.dataloader.train, model.student)
     batch = _load_batch(config.dataloader.train, model, records, num_gpus * config.train.accumulate)
-    optimizer = instantiate({**config.optimizer, "params": {**config.optimizer.params, "model": model}})
+    optimizer = build_part("optimizer", {**config.optimizer, "params": {**config.optimizer.params, "model": model}})
     arguments = model.train(), optimizer, batch, choose_precision(config.train)
     try:
         measured, seconds = measure_step(*arguments), time_step(*arguments)
@@ -64,13 +63,13 @@ def take_first_step(
 
 def _load_batch(loader, model, records, parts):
     """Returns the first batch, or part of one, of one process."""
+    replaced = {} if records is None else {"dataset": records, "num_workers": 0}
     if "total_batch_size" in loader:
         check_batch_size(loader, parts)
         # A synchronised norm sees the images of all processes, and needs two.
         least = 2 if any(isinstance(module, nn.SyncBatchNorm) for module in model.student.modules()) else 1
-        loader = {**loader, "total_batch_size": max(least, loader.total_batch_size // parts)}
-    replaced = {} if records is None else {"dataset": records, "num_workers": 0}
-    return next(iter(instantiate({**loader, **replaced})))
+        replaced["total_batch_size"] = max(least, loader.total_batch_size // parts)
+    return next(iter(build_loader(loader, **replaced)))
 
 
 def _describe_gradients(measured, model, findings):

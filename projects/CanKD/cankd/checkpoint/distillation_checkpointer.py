@@ -3,7 +3,7 @@ import os
 
 import safetensors.torch
 import torch
-from cankd.utils import NonFiniteError, UserError, replace_file
+from cankd.utils import NonFiniteError, UserError, make_output_dir, replace_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -169,6 +169,7 @@ def export_weights(source: str, target: str, *, float16: bool = False) -> int:
     """
     if not target.endswith((".pth", ".safetensors")):
         raise UserError(f"weights are written as .pth or .safetensors: name the file so, and not {target}")
+    make_output_dir(os.path.dirname(target))
     weights = read_weights(source)
     if float16:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}

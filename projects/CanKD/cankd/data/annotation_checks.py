@@ -17,6 +17,7 @@ __all__ = ["check_annotations", "has_broken_crowd_mark"]
 logger = logging.getLogger(__name__)
 
 _TOLERANCE = 0.02  # of an image's side: how far rounding may put a box outside
+_LISTS = (list, tuple, np.ndarray)
 _NUMBERS = {BoxMode.XYXY_ABS: 4, BoxMode.XYWH_ABS: 4, BoxMode.XYWHA_ABS: 5}
 
 
@@ -28,7 +29,12 @@ class _Fault(NamedTuple):
 
 
 def check_annotations(
-    records: Sequence[Mapping], source: str, *, masks: bool = False, skip_broken: bool | None = False
+    records: Sequence[Mapping],
+    source: str,
+    *,
+    masks: bool = False,
+    unique_ids: bool = True,
+    skip_broken: bool | None = False,
 ) -> Sequence[Mapping]:
     """Makes sure that the annotations of a data set can be used by Detectron2's mapper.
 
@@ -38,6 +44,7 @@ def check_annotations(
         records: in Detectron2's format.
         source: what to call the data set: its annotation file, or its name.
         masks: whether polygons and RLE masks are looked at, too.
+        unique_ids: whether an image's id may stand only once, as within one annotation file.
         skip_broken: whether to go on without what is broken, and log how much that is; None if all are needed.
 
     Returns:
@@ -48,7 +55,7 @@ def check_annotations(
             set are written in another way than it says, which no skipping mends.
     """
     _check_format(records, source)
-    faults = list(_find_faults(records, masks))
+    faults = list(_find_faults(records, masks, unique_ids))
     if not faults:
         return records
     lines = "\n  ".join(_describe(faults))
@@ -83,13 +90,13 @@ def _leave_out(records, faults):
     return kept
 
 
-def _find_faults(records, masks) -> Iterator[_Fault]:
+def _find_faults(records, masks, unique_ids) -> Iterator[_Fault]:
     places = {}
     for i, record in enumerate(records):
         name = record.get("file_name", f"record {i}")
-        if (key := record.get("image_id", name)) in places:
+        if unique_ids and (key := record.get("image_id", name)) in places:
             yield _Fault("image ids that stand twice", f"{key} ({places[key]} and {name})", i)
-        places.setdefault(key, name)
+        places.setdefault(record.get("image_id", name), name)
         if strange := [record[side] for side in ("width", "height") if not _is_side(record.get(side, 1))]:
             yield _Fault("images whose width or height is no positive number", f"{strange[0]!r:.60} of {name}", i)
             continue
@@ -148,17 +155,17 @@ def _corners(box, mode):
 
 
 def _keypoint_fault(annotation):
-    keypoints = annotation.get("keypoints", ())
-    if len(keypoints) % 3 or not _are_numbers(keypoints, len(keypoints)) or not all(map(math.isfinite, keypoints)):
-        return "keypoints that are no triples of finite numbers (x, y, visibility)", str(list(keypoints))[:60]
+    keypoints = annotation.get("keypoints")
+    if keypoints is None:
+        return None
+    are_triples = isinstance(keypoints, _LISTS) and len(keypoints) % 3 == 0 and _are_numbers(keypoints, len(keypoints))
+    if not are_triples or not all(map(math.isfinite, keypoints)):
+        return "keypoints that are no triples of finite numbers (x, y, visibility)", str(keypoints)[:60]
+    return None
 
 
 def _are_numbers(values, count):
-    return (
-        isinstance(values, (list, tuple, np.ndarray))
-        and len(values) == count
-        and all(isinstance(value, Real) for value in values)
-    )
+    return isinstance(values, _LISTS) and len(values) == count and all(isinstance(value, Real) for value in values)
 
 
 def _mask_fault(annotation, size):
@@ -169,7 +176,7 @@ def _mask_fault(annotation, size):
     if not polygons:
         return "masks without a polygon", "[]"
     for polygon in polygons:
-        sound = _are_numbers(polygon, len(polygon)) if isinstance(polygon, (list, tuple, np.ndarray)) else False
+        sound = _are_numbers(polygon, len(polygon)) if isinstance(polygon, _LISTS) else False
         if not sound or len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
             return "polygons that are not three or more pairs of finite numbers", str(polygon)[:60]
         # A corner a little outside is common; to one far away pycocotools would walk pixel by pixel.
@@ -178,7 +185,10 @@ def _mask_fault(annotation, size):
 
 
 def _rle_fault(mask, size):
-    height, width = mask.get("size", (None, None))
+    try:
+        height, width = mask["size"]
+    except (KeyError, TypeError, ValueError):
+        return "RLE masks without a height and a width", f"size {mask.get('size')!r:.60}"
     if (width, height) != size and math.inf not in size:
         return "RLE masks of another size than the image", f"{width}×{height} instead of {size[0]}×{size[1]}"
     try:

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from .annotation_checks import check_annotations
 from .image_checks import check_images
-from .records import describe_dataset
+from .records import dataset_names, describe_dataset
 
-__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes"]
+__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes", "num_classes_of"]
 
 
 def check_records(
@@ -52,10 +52,18 @@ def check_records(
         return records
     source = describe_dataset(dataset)
     if type(mapper) is DatasetMapper:
-        records = check_annotations(records, source, masks=mapper.use_instance_mask, skip_broken=skip_broken)
+        # Ids of several files may be the same: evaluation alone needs to tell the images apart by them.
+        unique_ids = skip_broken is None or len(dataset_names(dataset)) == 1
+        how = {"masks": mapper.use_instance_mask, "unique_ids": unique_ids, "skip_broken": skip_broken}
+        records = check_annotations(records, source, **how)
     elif skip_broken is None:
         return records  # what another mapper evaluates on need not be images
     return check_images(records, source, whole=read_all_images, skip_broken=skip_broken)
+
+
+def num_classes_of(model: nn.Module) -> int | None:
+    """Returns how many classes a detector or classifier predicts, None if it does not say."""
+    return getattr(getattr(model, "roi_heads", model), "num_classes", None)
 
 
 def check_classes(records: Sequence, student: nn.Module) -> None:
@@ -74,7 +82,7 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
     segmentation_head = getattr(student, "sem_seg_head", None)
     if hasattr(segmentation_head, "predictor") and hasattr(segmentation_head, "ignore_value"):
         check_masks(records, segmentation_head)
-    num_classes = getattr(getattr(student, "roi_heads", student), "num_classes", None)
+    num_classes = num_classes_of(student)
     if num_classes is None:
         return
     found = {a["category_id"] for r in records for a in r.get("annotations", ()) if "category_id" in a}

@@ -16,7 +16,9 @@ from omegaconf import DictConfig
 
 from .annotation_checks import has_broken_crowd_mark
 
-__all__ = ["describe_dataset", "load_records", "metadata_of"]
+__all__ = ["dataset_names", "describe_dataset", "load_records", "metadata_of"]
+
+_PATHS = "file_name", "sem_seg_file_name"
 
 
 def load_records(dataset: DictConfig) -> Sequence:
@@ -30,7 +32,7 @@ def load_records(dataset: DictConfig) -> Sequence:
         UserError: if the data set is not registered, its annotations are absent or unreadable, classes have no names,
             images are missing, or the function that gives its records fails in any way.
     """
-    names = _names(dataset)
+    names = dataset_names(dataset)
     for name in names:
         if name not in DatasetCatalog:
             raise UserError(
@@ -47,6 +49,7 @@ def load_records(dataset: DictConfig) -> Sequence:
         raise UserError(_describe(error, names, described, is_coco=bool(_json_files(names)))) from error
     _check_class_names(names)
     if isinstance(records, list):
+        _write_out_paths(records)
         _check_images(records, described)
     return records
 
@@ -71,6 +74,11 @@ def _load(dataset):
     return records
 
 
+def _write_out_paths(records):
+    for record in records:
+        record.update({key: os.fspath(record[key]) for key in _PATHS if isinstance(record.get(key), os.PathLike)})
+
+
 def _check_class_names(datasets):
     for dataset in datasets:
         classes = MetadataCatalog.get(dataset).get("thing_classes", ())
@@ -83,11 +91,16 @@ def _check_class_names(datasets):
 
 def describe_dataset(dataset: DictConfig) -> str:
     """Returns what to call a data set, given as a lazy call: its annotation files, or its names."""
-    names = _names(dataset)
+    names = dataset_names(dataset)
     return ", ".join(_json_files(names)) or ", ".join(names) or "the data set"
 
 
-def _names(dataset):
+def dataset_names(dataset: DictConfig) -> list[str]:
+    """Returns the names of a data set, given as a lazy call; none if it is made by a function without them.
+
+    Raises:
+        UserError: if they are no names.
+    """
     names = dataset.get("names", ())
     if isinstance(names, Real):
         raise UserError(f"the data set's names are {names!r}, and have to be a name or a list of names")
@@ -115,7 +128,7 @@ def _describe(error, names, described, *, is_coco):
 def _check_images(records, described):
     """Lists each folder once: asking for every file by itself takes minutes on a network file system."""
     wanted = defaultdict(set)
-    for path in (record[key] for record in records for key in ("file_name", "sem_seg_file_name") if key in record):
+    for path in (record[key] for record in records for key in _PATHS if key in record):
         if "://" not in path:  # what is remote is fetched when it is read
             folder, name = os.path.split(path)
             wanted[folder].add(name)

@@ -1,4 +1,14 @@
-from .build import build_model, build_part, is_distillation, load_student, read_format, student_of, teacher_model
+from .build import (
+    build_loader,
+    build_model,
+    build_part,
+    is_distillation,
+    load_student,
+    read_format,
+    student_of,
+    teacher_model,
+    test_data,
+)
 from .config import apply_overrides, load_config
 from .config_file import find_config_file, read_config
 from .config_text import config_yaml, describe_config, save_config
@@ -7,7 +17,15 @@ from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
 from .measurements import StepMeasurements, measure_step, time_step
 from .methods import METHODS, use_method
-from .preflight import check_batch_size, check_device, check_output_dir, check_parts, lock_output_dir, prepare_run
+from .preflight import (
+    check_batch_size,
+    check_device,
+    check_output_dir,
+    check_parts,
+    check_processes,
+    lock_output_dir,
+    prepare_run,
+)
 from .process_pool import run_in_processes
 from .trainer import DistillationTrainer
 from .training import DISTILLATION_LOSSES, choose_precision, evaluate, test, train

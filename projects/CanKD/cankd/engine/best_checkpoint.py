@@ -104,7 +104,9 @@ class BestCheckpoint(HookBase):
     def _take(self, iteration, metrics):
         if self._metric == AUTO:
             self._metric = _first_metric(metrics)
-        if self._metric not in metrics and not self._values:
+        nothing_found = math.isnan(metrics.get("bbox/AP", 0.0))  # then the metrics of masks may be absent
+        is_unknown = self._metric not in metrics and not any(map(math.isfinite, self._values.values()))
+        if is_unknown and not nothing_found:
             self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
             names = [name for name in metrics if "-" not in name] or list(metrics)  # those of all classes
             raise UserError(

@@ -4,13 +4,24 @@ from collections.abc import Callable
 from typing import Any
 
 from cankd.checkpoint import load_all_weights
+from cankd.data import FileNamingMapper
 from cankd.modeling import Distiller, Teacher, check_anchors
 from cankd.utils import UserError, orders_differ, preserved_random_state, where
 from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
-__all__ = ["build_model", "build_part", "is_distillation", "load_student", "read_format", "student_of", "teacher_model"]
+__all__ = [
+    "build_loader",
+    "build_model",
+    "build_part",
+    "is_distillation",
+    "load_student",
+    "read_format",
+    "student_of",
+    "test_data",
+    "teacher_model",
+]
 
 
 def is_distillation(config: DictConfig) -> bool:
@@ -58,6 +69,34 @@ def build_part(name: str, config: DictConfig, build: Callable[[DictConfig], Any]
         raise
     except Exception as error:  # the options are the user's
         raise UserError(f"{name} cannot be built: {type(error).__name__}: {error} ({where(error)})") from error
+
+
+def build_loader(loader: DictConfig, *, mapper: Callable[[dict], dict] | None = None, **replaced) -> Any:
+    """Builds a data loader of a config, whose mapper names the image that it fails on.
+
+    Args:
+        loader: ``dataloader.train`` or ``.test``.
+        mapper: its mapper, if that is built already.
+        replaced: values of other arguments, such as ``dataset``.
+
+    Raises:
+        UserError: if it cannot be built.
+    """
+    if "mapper" in loader:
+        mapper = mapper or build_part("the data loader's mapper", loader.mapper)
+        replaced["mapper"] = FileNamingMapper(mapper)
+    return build_part("the data loader", {**loader, **replaced})
+
+
+def test_data(config: DictConfig) -> DictConfig:
+    """Returns ``dataloader.test`` of a config.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if config.dataloader.get("test") is None:
+        raise UserError("the config has no dataloader.test (DATASETS.TEST of a yacs config), which is needed here")
+    return config.dataloader.test
 
 
 def student_of(model: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from cankd.modeling.distillation_heads.detkds_head import DetKDSHead
-from cankd.utils import ComparisonError, NonFiniteError, read_record, write_json
+from cankd.utils import ComparisonError, NonFiniteError, UserError, read_record, write_json
 from detectron2.config import LazyCall
 from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
@@ -59,7 +59,7 @@ class Candidates:
         """Returns the metric of a candidate, 0 where it has none: its training failed, or it finds nothing.
 
         Raises:
-            UserError: if the config is unusable whatever the candidate.
+            UserError: if the config is unusable whatever the candidate, or its evaluator does not give the metric.
         """
         config = self._config_of(heads)
         config.train.update(max_iter=self._iterations, eval_period=0)
@@ -68,13 +68,23 @@ class Candidates:
         config.train.output_dir = os.path.join(self._output_dir, name)
         contents = comm.all_gather(read_record(f"{config.train.output_dir}.json", _ENTRIES))[0]
         if contents is None:
-            contents = self._train(config, heads)
-        score = comm.all_gather(contents["results"].get(self._task, {}).get(self._metric))[0]
+            contents = comm.all_gather(self._train(config, heads))[0]
+        self._check(contents)
+        score = contents["results"].get(self._task, {}).get(self._metric)
         if score is None or math.isnan(score):
             score = 0.0
         if comm.is_main_process():
             self._report(self._describe(score, contents))
         return score
+
+    def _check(self, contents):
+        results = contents["results"]
+        if contents["failure"] or self._metric in results.get(self._task, {}):
+            return
+        if self._task in ("segm", "keypoints") and math.isnan(results.get("bbox", {}).get("AP", 0.0)):
+            return  # nothing was detected
+        given = ", ".join(f"{task}/{name}" for task, metrics in results.items() for name in metrics if "-" not in name)
+        raise UserError(f"the metric is {self._task}/{self._metric}; the evaluator gives {given or 'nothing'}")
 
     def _config_of(self, heads):
         """Returns the config with a sum of heads."""

@@ -107,7 +107,7 @@ def scale_to_batch_size(config: DictConfig) -> None:
     """
     train, reference = config.train, config.train.reference_batch_size
     batch_size = config.dataloader.get("train", {}).get("total_batch_size", reference)
-    if not reference or batch_size == reference:
+    if not reference or batch_size in (None, reference):
         return
     factor = batch_size / reference
     config.optimizer.lr *= factor

@@ -31,7 +31,7 @@ def launch(
 
     Args:
         main: what each process runs.
-        num_gpus: processes on this machine.
+        num_gpus: processes on this machine; 0 for one without a GPU.
         args: of ``main``.
         num_machines: on each of which this function is called.
         machine_rank: number of this machine.
@@ -53,6 +53,7 @@ def launch(
         _run_started(main, args, started)
         return
     check_processes(num_gpus)
+    num_gpus = num_gpus or 1  # 0 is Detectron2's way to say that there is no GPU
     if num_gpus * num_machines == 1:
         main(*args)
         return

@@ -1,5 +1,6 @@
 """What the numbers, switches and texts of a config may be. What only one class knows is checked by that class."""
 
+import difflib
 import functools
 import math
 import os
@@ -97,8 +98,17 @@ _OPTIONS = {
 }
 
 
+# Groups whose options are all known.
+_GROUPS = {
+    "train.clip_gradients": ("max_norm", "norm_type"),
+    "train.distillation": ("warmup_iters", "stop_iter", "unlabelled"),
+    "train.early_stopping": ("patience", "min_delta"),
+    "train.ema": ("enabled", "decay"),
+}
+
+
 def check_options(config: DictConfig) -> None:
-    """Makes sure that the options which a config has are of the right kind.
+    """Makes sure that the options which a config has exist and are of the right kind.
 
     Args:
         config: what it lacks is not missed.
@@ -110,6 +120,12 @@ def check_options(config: DictConfig) -> None:
         value = functools.reduce(_entry, key.split("."), config)
         if value is not _ABSENT and not kind.accepts(value):
             raise UserError(f"{key} is {value!r}; it has to be {kind.description}")
+    for group, known in _GROUPS.items():
+        for name in functools.reduce(_entry, group.split("."), config):
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise UserError(f"there is no option {group}.{name}; {group} has {', '.join(known)}{hint}")
 
 
 _ABSENT = object()

@@ -108,8 +108,10 @@ def check_processes(processes_per_machine: int) -> None:
     """Makes sure, before processes are started, that each gets a GPU of its own, unless there is none at all.
 
     Raises:
-        UserError: if there are GPUs, but fewer than processes.
+        UserError: if there are GPUs, but fewer than processes, or the number is negative.
     """
+    if processes_per_machine < 0:
+        raise UserError(f"--num-gpus {processes_per_machine}; it has to be at least 0")
     if torch.cuda.is_available() and torch.cuda.device_count() < processes_per_machine:
         raise UserError(f"--num-gpus {processes_per_machine}, but this machine has {torch.cuda.device_count()}")
 

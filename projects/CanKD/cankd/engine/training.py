@@ -6,7 +6,6 @@ import os
 import torch
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.data import (
-    FileNamingMapper,
     ResumableLoader,
     check_classes,
     check_crops,
@@ -26,7 +25,16 @@ from omegaconf import DictConfig
 from torch import nn
 
 from .best_checkpoint import build_best_checkpoint
-from .build import build_model, build_part, is_distillation, load_student, student_of, teacher_model
+from .build import (
+    build_loader,
+    build_model,
+    build_part,
+    is_distillation,
+    load_student,
+    student_of,
+    teacher_model,
+    test_data,
+)
 from .graceful_stop import GracefulStop
 from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
 from .option_checks import check_options
@@ -74,13 +82,17 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
         role: "student" or "teacher".
 
     Raises:
-        UserError: if there is no checkpoint, it is not of this model, or the config has no teacher.
+        UserError: if there is no checkpoint, it is not of this model, or the config has no teacher, test set or
+            evaluator.
     """
+    data = test_data(config)
+    if config.dataloader.get("evaluator") is None:
+        raise UserError("the config has no dataloader.evaluator: nothing would be evaluated")
     if role == "teacher":
         if not is_distillation(config):
             raise UserError("--model teacher needs a config with a teacher, and this one describes a plain model")
         teacher = build_part("model.teacher", config.model.teacher)
-        model = teacher_model(teacher, config.dataloader.test)
+        model = teacher_model(teacher, data)
     else:
         model = load_student(config, config.train.init_checkpoint, "student (train.init_checkpoint)")
     return test(config.dataloader, model.to(config.train.device))
@@ -203,19 +215,18 @@ def choose_precision(options: DictConfig) -> torch.dtype | None:
 
 def _build_loader(loader, student=None, options=None):
     if "dataset" not in loader:
-        return build_part("the data loader", loader)
-    records, replaced = load_records(loader.dataset), {}
+        return build_loader(loader)
+    records, mapper = load_records(loader.dataset), None
     if "mapper" in loader:
         mapper, how = build_part("the data loader's mapper", loader.mapper), {"skip_broken": None}
         if student is not None:
             how = {"skip_broken": options.skip_broken, "read_all_images": options.read_all_images}
         records = check_records(records, loader.dataset, mapper, **how)
-        replaced["mapper"] = FileNamingMapper(mapper)
     if student is not None:
         check_classes(records, student)
         check_crops(records, loader)
         check_shapes(records, loader, student)
-    return build_part("the data loader", {**loader, **replaced, "dataset": records})
+    return build_loader(loader, mapper=mapper, dataset=records)
 
 
 def _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume):

@@ -96,9 +96,11 @@ def _convert_data(config):
         data["evaluator"] = L(build_evaluator)(
             dataset_name="${..test.dataset.names}",
             output_dir="${train.output_dir}/inference",
-            tasks=(
-                ["bbox", *(["segm"] if config.MODEL.MASK_ON else []), "keypoints"] if config.MODEL.KEYPOINT_ON else None
-            ),
+            tasks=[  # named, since Detectron2 takes only those for tasks that something was found for
+                "bbox",
+                *(["segm"] if config.MODEL.MASK_ON else []),
+                *(["keypoints"] if config.MODEL.KEYPOINT_ON else []),
+            ],
             keypoint_sigmas=list(config.TEST.KEYPOINT_OKS_SIGMAS),
         )
     return data

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from cankd.data import load_records, naming_broken_image
-from cankd.engine import load_student, read_format
+from cankd.engine import load_student, read_format, test_data
 from cankd.utils import UserError, make_output_dir
 from detectron2.config import instantiate
 from omegaconf import DictConfig
@@ -41,13 +41,13 @@ def export_model(
         raise UserError("without test images nothing says the size of the input: give it by --size")
     make_output_dir(os.path.dirname(path))
     model = load_student(config, config.train.init_checkpoint, "student (train.init_checkpoint)").cpu().eval()
-    inputs = _read_images(config.dataloader.test, images) if images > 0 else []
+    inputs = _read_images(test_data(config), images) if images > 0 else []
     height, width = size or inputs[0].shape[1:]
     fill = getattr(model, "pixel_mean", torch.zeros(3, 1, 1))
     inputs = [_fit(image, (height, width), fill) for image in inputs]
     example = inputs[0] if inputs else fill.expand(3, height, width).contiguous()
     names = write_exported(model, example, path, format=format)
-    order = read_format(config.dataloader.test) or "the model's channel order"
+    order = read_format(config.dataloader.get("test") or {}) or "the model's channel order"
     described = f"image (3, {height}, {width}), float32 from 0 to 255, {order} -> {', '.join(names)}"
     return described, _compare(model, ExportedModel(path, format=format, names=names), inputs)
 

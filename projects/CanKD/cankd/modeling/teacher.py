@@ -127,12 +127,18 @@ class Teacher(nn.Module):
 
         Strides are pixels of the images as they are given, not as the teacher sees them.
         """
-        shapes = backbone_shapes(self.model) | (self._source.output_shape() if self._source else {})
-        if self.scale == 1:
-            return shapes
-        return {name: dataclasses.replace(shape, stride=self._rescale(shape.stride)) for name, shape in shapes.items()}
+        return self.rescale(backbone_shapes(self.model) | (self._source.output_shape() if self._source else {}))
 
-    def _rescale(self, stride):
+    def rescale(self, shapes: Mapping[str, ShapeSpec]) -> dict[str, ShapeSpec]:
+        """Returns shapes of the model's levels with strides in pixels of the images as they are given."""
+        if self.scale == 1:
+            return dict(shapes)
+        return {
+            name: dataclasses.replace(shape, stride=self._rescale_stride(shape.stride))
+            for name, shape in shapes.items()
+        }
+
+    def _rescale_stride(self, stride):
         if stride is None:
             return None
         return int(stride / self.scale) if (stride / self.scale).is_integer() else stride / self.scale

@@ -2,7 +2,7 @@ from collections.abc import Sequence
 
 import torch
 from cankd.checkpoint import VerifyingCheckpointer, load_all_weights
-from cankd.engine import build_model, is_distillation
+from cankd.engine import build_model, is_distillation, test_data
 from cankd.modeling import CanKDHead
 from cankd.utils import UserError, make_output_dir, write_json
 from cankd.visualization import HeatMap, draw_heatmaps
@@ -35,7 +35,7 @@ def draw_attention(
         output_dir: gets a PNG for each image, and a JSON with the numbers.
         point: (x, y) in pixels of the image that the models see.
         box: (x0, y0, x1, y1), likewise; the attention is averaged over the positions in it. Either this or a point.
-        inputs, images: see :func:`cankd.engine.choose_records`.
+        inputs, images: see :func:`cankd.reporting.choose_records`.
         levels: the student's names; all that are distilled if there are none.
 
     Returns:
@@ -51,7 +51,7 @@ def draw_attention(
     pairs = [pair for pair in distiller.pairs if pair.student in (levels or head.levels)]
     if unknown := set(levels) - set(head.levels):
         raise UserError(f"{', '.join(sorted(unknown))} is not distilled: the config's levels are {head.levels}")
-    student = LoadedModel(distiller, instantiate(config.dataloader.test.mapper))
+    student = LoadedModel(distiller, instantiate(test_data(config).mapper))
     make_output_dir(output_dir)
     paths = []
     for record in choose_records(config, inputs=inputs, images=images):
@@ -63,7 +63,7 @@ def draw_attention(
             pair.student: [tuple((i + 0.5) * pair.teacher_stride for i in (x, y)) for y, x in positions[pair.student]]
             for pair in pairs
         }
-        path, image = picture_path(output_dir, record, "attention", paths), student.rgb(data["image"])
+        path, image = picture_path(output_dir, record, "attention", paths), student.rgb(record)
         label = f"weight, {head.affinity.replace('_', ' ')}"
         draw_heatmaps(path, image, rows, label=label, signed=head.attention_is_signed, marks=marks)
         numbers = {

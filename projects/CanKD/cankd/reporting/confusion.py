@@ -1,5 +1,6 @@
 import csv
 import functools
+import logging
 import os
 from collections.abc import Mapping
 
@@ -14,6 +15,8 @@ from tqdm import tqdm
 from .models import LoadedModel
 
 __all__ = ["compare_confusion"]
+
+logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
@@ -41,21 +44,23 @@ def compare_confusion(
         Map from title to matrix.
 
     Raises:
-        UserError: if a model is neither, the data set has no annotations for it, a number is impossible, or the
-            directory cannot be written.
+        UserError: if a model is neither, all know other classes than the data set, the data set has no annotations for
+            it, a number is impossible, or the directory cannot be written.
     """
     if images is not None and images < 1:
         raise UserError(f"images is {images}: at least one has to be looked at")
     make_output_dir(output_dir)
     records = load_records(loader.dataset)[:images]
+    metadata = metadata_of(loader.dataset)
     if any("label" in record for record in records):
-        build = functools.partial(ClassConfusion, metadata_of(loader.dataset).get("image_classes", []))
+        names, build = metadata.get("image_classes", []), ClassConfusion
     elif any("annotations" in record for record in records):
         rules = dict(counting=counting, iou_threshold=iou_threshold, score_threshold=score_threshold)
-        build = functools.partial(ConfusionMatrix, metadata_of(loader.dataset).get("thing_classes", []), **rules)
+        names, build = metadata.get("thing_classes", []), functools.partial(ConfusionMatrix, **rules)
     else:
         raise UserError("the test set has neither annotations of objects nor labels: nothing can be confused")
-    matrices = {title: build() for title in models}
+    models = _of_same_classes(models, names)
+    matrices = {title: build(names) for title in models}
     batch_size = loader.get("batch_size", 1)
     with tqdm(total=len(models) * len(records), unit="image", disable=None) as progress:
         for title, model in models.items():
@@ -67,6 +72,17 @@ def compare_confusion(
                 progress.update(len(batch))
     _write(matrices, output_dir)
     return matrices
+
+
+def _of_same_classes(models, names):
+    """Returns the models that know the data's classes, as a teacher need not."""
+    kept = {title: loaded for title, loaded in models.items() if loaded.name_classes(names) is names}
+    if left_out := ", ".join(sorted(models.keys() - kept.keys())):
+        text = f"the data set has {len(names)} classes, and another number is known to the {left_out}"
+        if not kept:
+            raise UserError(text)
+        logger.warning("%s, which is left out.", text.capitalize())
+    return kept
 
 
 def _add(matrix, record, output, title):

@@ -16,7 +16,7 @@ def plot_runs(curves: Mapping[str, Curves], path: str, *, teacher: float | None 
     """Plots training runs together: metric, losses, and by level distillation losses and correlations (figure 3).
 
     Args:
-        curves: map from name to what :func:`cankd.engine.read_curves` gives of a run.
+        curves: map from name to what :func:`cankd.reporting.read_curves` gives of a run.
         path: PNG file; the numbers go beside it, as JSON.
         teacher: value of the metric to draw as a line.
         metric: for example "bbox/AP50"; if not given, the first that there is, as bbox/AP.

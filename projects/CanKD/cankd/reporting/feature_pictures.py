@@ -74,9 +74,7 @@ def draw_features(
         label = quantity if quantity == "correlation" else f"{quantity}, {_REDUCED[reduction].format(top_k)}"
         path = picture_path(output_dir, record, quantity, paths)
         model = next(iter(models.values()))
-        draw_heatmaps(
-            path, model.rgb(model.read([record])[0]["image"]), rows, label=label, signed=quantity == "correlation"
-        )
+        draw_heatmaps(path, model.rgb(record), rows, label=label, signed=quantity == "correlation")
         numbers = {row: {title: _summary(m.values) for title, m in maps.items()} for row, maps in rows.items()}
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], quantity: numbers})
         paths.append(path)
@@ -89,11 +87,12 @@ _REDUCED = {"mean": "mean over channels", "max": "largest channel", "norm": "L2 
 class _Levels(NamedTuple):
     """A model's features by the names that they have in the picture."""
 
+    model: LoadedModel
     source: FeatureSource
     names: Mapping[str, str]
 
     def shapes(self):
-        shapes = self.source.output_shape()
+        shapes = self.model.rescale(self.source.output_shape())
         return {level: shapes[name] for level, name in self.names.items()}
 
     def compute(self, records):
@@ -113,17 +112,17 @@ def feature_sources(config, models, levels):
         source = FeatureSource(models[title].model, levels, title)
         if flat := [level for level, shape in source.output_shape().items() if shape.stride is None]:
             raise UserError(f"level {flat[0]!r} of the {title} has no positions to draw: choose others by --levels")
-        found[title] = _Levels(source, {level: level for level in levels})
+        found[title] = _Levels(models[title], source, {level: level for level in levels})
     if students and "teacher" in models:
-        found["teacher"] = _teacher_levels(config, models["teacher"].model, found[students[0]].shapes())
+        found["teacher"] = _teacher_levels(config, models["teacher"], found[students[0]].shapes())
     return {title: found[title] for title in models}
 
 
 def _distilled_levels(config, models):
     head = instantiate(config.model.head)
     if head.lacks_levels:
-        student = next(iter(models.values())).model  # the teacher, last, if there is none
-        shapes = backbone_shapes(student), backbone_shapes(models["teacher"].model)
+        student = next(iter(models.values()))  # the teacher, last, if there is none
+        shapes = (loaded.rescale(backbone_shapes(loaded.model)) for loaded in (student, models["teacher"]))
         head.choose_levels(choose_levels(*shapes, dict(config.model.get("levels") or {})))
     return head.levels
 
@@ -131,10 +130,12 @@ def _distilled_levels(config, models):
 def _teacher_levels(config, teacher, student_shapes):
     mapping = {k: v for k, v in dict(config.model.get("levels") or {}).items() if k in student_shapes}
     paths = [mapping.get(level, level) for level in student_shapes if is_path(mapping.get(level, level))]
-    declared = backbone_shapes(teacher)
-    source = FeatureSource(teacher, [*declared, *(path for path in paths if path not in declared)], "teacher")
-    pairs = match_levels(list(student_shapes), student_shapes, source.output_shape(), mapping)
-    return _Levels(source.select([pair.teacher for pair in pairs]), {pair.student: pair.teacher for pair in pairs})
+    declared = backbone_shapes(teacher.model)
+    source = FeatureSource(teacher.model, [*declared, *(path for path in paths if path not in declared)], "teacher")
+    pairs = match_levels(list(student_shapes), student_shapes, teacher.rescale(source.output_shape()), mapping)
+    return _Levels(
+        teacher, source.select([pair.teacher for pair in pairs]), {pair.student: pair.teacher for pair in pairs}
+    )
 
 
 def _compare(features: Mapping[str, Tensor], level, quantity, reduction, top_k):

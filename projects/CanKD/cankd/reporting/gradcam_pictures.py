@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from cankd.data import metadata_of
+from cankd.data import metadata_of, num_classes_of
+from cankd.engine import test_data
 from cankd.modeling import FeatureSource, backbone_shapes
 from cankd.utils import UserError, make_output_dir, write_json
 from cankd.visualization import HeatMap, draw_heatmaps
@@ -55,7 +56,7 @@ def draw_gradcam(
             score does not depend on any of the levels.
     """
     _import_grad_cam()
-    metadata = metadata_of(config.dataloader.test.dataset)
+    metadata = metadata_of(test_data(config).dataset)
     names = metadata.get("image_classes") or metadata.get("thing_classes") or []
     category = _find_class(models, names, class_name, class_index)
     shapes = backbone_shapes(next(iter(models.values())).model)
@@ -67,14 +68,15 @@ def draw_gradcam(
         for title, loaded in models.items():
             (data,) = loaded.read([record])
             explained = _Explained(loaded.model, sources[title].source, title, data, category)
-            name = _name_of(explained.category, names)
+            name = loaded.name_classes(names)[explained.category]
             numbers[title] = {"class": name, "index": explained.category, "score": explained.confidence}
+            stride = 1 / loaded.teacher.scale if loaded.teacher else 1  # the maps have the size that the model saw
             column = f"{title}\n{name} {explained.confidence:.0%}"
             for level, name_in_model in sources[title].names.items():
                 if name_in_model in explained.levels:
-                    rows[level][column] = HeatMap(explained.compute_map(name_in_model), stride=1)
+                    rows[level][column] = HeatMap(explained.compute_map(name_in_model), stride)
         path = picture_path(output_dir, record, "gradcam", paths)
-        draw_heatmaps(path, loaded.rgb(data["image"]), rows, label="Grad-CAM")
+        draw_heatmaps(path, loaded.rgb(record), rows, label="Grad-CAM")
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "classes": numbers})
         paths.append(path)
     return paths
@@ -88,10 +90,6 @@ def _import_grad_cam():
     return pytorch_grad_cam
 
 
-def _name_of(category, names):
-    return names[category] if category < len(names) else f"class {category}"  # the teacher may know others
-
-
 def _find_class(models, names, name, index):
     """Returns the number of the class that is asked for, None if none is."""
     if name and index is not None:
@@ -102,7 +100,7 @@ def _find_class(models, names, name, index):
             raise UserError(f"there is no class {name!r}; near it are {', '.join(close)}")
         index = names.index(name)
     for title, loaded in models.items() if index is not None else ():
-        num_classes = getattr(getattr(loaded.model, "roi_heads", loaded.model), "num_classes", index + 1)
+        num_classes = num_classes_of(loaded.model) or index + 1
         if not 0 <= index < num_classes:
             raise UserError(f"the class is number {index}, but the {title} predicts {num_classes}, from 0")
     return index

@@ -22,6 +22,7 @@ from cankd.engine import (
     load_config,
     run_in_processes,
     save_config,
+    test_data,
     train,
     use_method,
 )
@@ -56,7 +57,8 @@ def parse_method(text: str) -> Method:
     title, _, name = head.rpartition("=")
     if not re.fullmatch(r"[\w+.-]+", title or text.replace(":", "_").replace("=", "_").replace(",", "_")):
         raise UserError(f"{text!r} is no method: write METHOD, TITLE=METHOD or TITLE=METHOD:key=value,key=value")
-    return Method(title or text, name, tuple(filter(None, options.split(","))))
+    options = re.split(r",(?=[\w.]+=)", options)  # a value may be a list
+    return Method(title or text, name, tuple(filter(None, options)))
 
 
 def compare_methods(
@@ -109,8 +111,8 @@ def compare_methods(
     teacher = _evaluate_teacher(runs[0])
     if not any(task in METRICS for task in teacher):
         raise UserError(
-            f"dataloader.evaluator of {config_file} gives {', '.join(teacher) or 'nothing'}; to be compared, it has to "
-            f"give one of {', '.join(METRICS)}"
+            f"dataloader.evaluator of {config_file} gives {', '.join(teacher)}; to be compared, it has to give one of "
+            f"{', '.join(METRICS)}"
         )
     pending = [run for run in runs if run.result() is None]
     _train_all(pending, len(runs), jobs)
@@ -151,10 +153,13 @@ class _Run(NamedTuple):
     def result(self) -> Mapping | None:
         """Returns what a finished run has written, None if there is none of this config."""
         result = read_record(self.result_file, _ENTRIES)
-        if result is None or result["config"] == _fingerprint(self.config()):
-            return result
-        logger.warning("%s is of another config and is replaced.", self.result_file)
-        return None
+        config = self.config()
+        if result is not None and result["config"] != _fingerprint(config):
+            logger.warning("%s is of another config and is replaced.", self.result_file)
+            return None
+        if result is not None and 0 < config.train.eval_period < config.train.max_iter and "curves" not in result:
+            logger.warning("%s was not evaluated on the way: remove it to train it again.", self.result_file)
+        return result
 
 
 def _fingerprint(config):
@@ -180,7 +185,10 @@ def _used_options(train):
 
 
 def _teacher_fingerprint(config):
-    return hashlib.sha256(describe_config(config.model.teacher).encode()).hexdigest()
+    """Names what decides the teacher's metrics: itself, and what it is evaluated on."""
+    test, evaluator = {**test_data(config), "num_workers": 0}, config.dataloader.get("evaluator")
+    described = describe_config({"teacher": config.model.teacher, "test": test, "evaluator": evaluator})
+    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def _evaluate_teacher(run):

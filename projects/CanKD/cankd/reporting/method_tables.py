@@ -1,3 +1,4 @@
+import math
 import os
 import statistics
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> t
 
 def _metric_value(result: Mapping, task: str, metric: str) -> float:
     """Returns a run's metric. Where nothing at all was detected, which Detectron2 calls NaN, it is 0."""
-    return _number(result["metrics"][task][metric])
+    return _number(result["metrics"].get(task, {}).get(metric))  # of masks there is none where nothing was detected
 
 
 def _number(value):
@@ -192,7 +193,7 @@ def comparison_table(comparison: Mapping, task: str) -> tuple[list[list[str]], l
                 ", ".join(f"{value:.1f}" for value in by_seed.values()),
                 spread(by_seed.values()),
                 "" if gain is None else _interval(gain),
-                "" if title == baseline else f"{share:.0%}",
+                "" if title == baseline or math.isnan(share) else f"{share:.0%}",
                 *(f"{ratios[key]:.2f}" if ratios.get(key) else "–" for key in ("time", "memory")),
             ]
         )

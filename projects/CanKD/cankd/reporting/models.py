@@ -2,15 +2,17 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from cankd.data import IMAGE_SUFFIXES, check_image, load_records, metadata_of, naming_broken_image
-from cankd.engine import is_distillation, load_student
-from cankd.utils import UserError, reorder_channels
+from cankd.data import IMAGE_SUFFIXES, check_image, load_records, metadata_of, naming_broken_image, num_classes_of
+from cankd.engine import is_distillation, load_student, test_data
+from cankd.modeling import Teacher
+from cankd.utils import UserError
 from detectron2.config import instantiate
+from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 __all__ = ["LoadedModel", "choose_records", "load_models"]
 
@@ -18,18 +20,19 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModel:
-    """A model with its weights, in evaluation mode, that reads records by itself, in its own channel order."""
+    """A model with its weights, in evaluation mode, that reads records by itself, in its own channel order and size."""
 
-    def __init__(self, model: nn.Module, mapper: Callable, input_format: str | None = None):
+    def __init__(self, model: nn.Module, mapper: Callable, teacher: Teacher | None = None):
         """
         Args:
             model: takes mapped records.
             mapper: reads them.
-            input_format: channel order that the model wants; the mapper's if not given.
+            teacher: whose model it is, and which says how it wants its images; without one, as the mapper gives them.
         """
         self.model = model
+        self.teacher = teacher
         self._mapper = mapper
-        self._input_format = input_format
+        self._image_format = getattr(mapper, "image_format", None)
 
     def __call__(self, records: Sequence[dict]) -> list[dict]:
         """Returns what the model predicts for records in Detectron2's format."""
@@ -42,16 +45,25 @@ class LoadedModel:
             UserError: if an image cannot be read.
         """
         mapped = [self._map(record) for record in records]
-        return reorder_channels(mapped, getattr(self._mapper, "image_format", None), self._input_format)
+        return self.teacher.view(mapped, self._image_format) if self.teacher else mapped
 
     def _map(self, record):
         with naming_broken_image(record["file_name"]):
             return self._mapper(record)
 
-    def rgb(self, image: Tensor) -> np.ndarray:
-        """Returns an image as the model takes it, ``(3, H, W)``, as RGB ``(H, W, 3)``."""
-        order = self._input_format or getattr(self._mapper, "image_format", None)
-        return (image if order == "RGB" else image.flip(0)).permute(1, 2, 0).contiguous().numpy()
+    def rgb(self, record: dict) -> np.ndarray:
+        """Returns a record's image as the mapper gives it, RGB ``(H, W, 3)``."""
+        image = self._map(record)["image"]
+        return (image if self._image_format == "RGB" else image.flip(0)).permute(1, 2, 0).contiguous().numpy()
+
+    def name_classes(self, names: Sequence[str]) -> Sequence[str]:
+        """Returns the names of the model's classes: the data's, or numbers if it knows others, as a teacher may."""
+        count = num_classes_of(self.model)
+        return names if count in (None, len(names)) else [f"class {i}" for i in range(count)]
+
+    def rescale(self, shapes: Mapping[str, ShapeSpec]) -> Mapping[str, ShapeSpec]:
+        """Returns shapes of the model's levels with strides in pixels of that image."""
+        return self.teacher.rescale(shapes) if self.teacher else shapes
 
 
 def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedModel]:
@@ -75,7 +87,7 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
         checkpoints = {"model": checkpoint}
     else:
         checkpoints = {"student": baseline, "distilled student": checkpoint}
-    models, loader = {}, config.dataloader.test
+    models, loader = {}, test_data(config)
     for title, path in checkpoints.items():
         if path:
             option = "--baseline" if title == "student" else "train.init_checkpoint"
@@ -83,7 +95,7 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
             models[title] = LoadedModel(model, instantiate(loader.mapper))
     if is_distillation(config):
         teacher = instantiate(config.model.teacher)
-        models["teacher"] = LoadedModel(teacher.model, instantiate(loader.mapper), teacher.input_format)
+        models["teacher"] = LoadedModel(teacher.model, instantiate(loader.mapper), teacher)
         if len(models) == 1:
             logger.warning("Only the teacher is shown: give the student's checkpoint by train.init_checkpoint=FILE")
     if not models:
@@ -104,7 +116,7 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
     Raises:
         UserError: if a file is missing, cut off or not of 8 bits a channel, or there is nothing to look at.
     """
-    dataset = config.dataloader.test.dataset
+    dataset = test_data(config).dataset
     if images < 1:
         raise UserError(f"there is nothing to look at: images is {images}")
     if inputs:

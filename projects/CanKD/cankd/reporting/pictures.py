@@ -10,6 +10,7 @@ from cankd.data import load_records, metadata_of
 from cankd.evaluation import annotated_instances, confident_instances, match_greedily
 from cankd.utils import UserError, make_output_dir
 from cankd.visualization import draw_annotations, draw_class, draw_detections, draw_segmentation, save_grid
+from detectron2.data import Metadata
 from detectron2.data.detection_utils import read_image
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -144,6 +145,7 @@ def draw_comparison(
         score_threshold: lowest score of a detection that is drawn.
     """
     metadata = metadata_of(dataset)
+    names = {title: _name_classes(loaded, metadata) for title, loaded in models.items()}
     has_masks = any(hasattr(loaded.model, "sem_seg_head") for loaded in models.values())
     columns = defaultdict(list)
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
@@ -152,7 +154,7 @@ def draw_comparison(
             columns["image"].append(cv2.resize(image, None, fx=scale, fy=scale))
         for title, model in models.items():
             output = model([record])[0]
-            columns[title].append(_draw_output(image, output, record, metadata, score_threshold, scale))
+            columns[title].append(_draw_output(image, output, record, names[title], score_threshold, scale))
         if has_masks and "sem_seg_file_name" in record:
             labels = read_image(record["sem_seg_file_name"]).squeeze()
             columns["ground truth"].append(draw_segmentation(image, labels, metadata, scale=scale))
@@ -161,6 +163,15 @@ def draw_comparison(
         elif "label" in record:
             columns["ground truth"].append(draw_class(image, metadata.image_classes[record["label"]], scale=scale))
     save_grid(path, list(zip(*columns.values())), list(columns))
+
+
+def _name_classes(loaded, metadata):
+    """Returns the metadata with names for the classes that a model predicts."""
+    for key in ("thing_classes", "image_classes"):
+        names = metadata.get(key, [])
+        if names and (own := loaded.name_classes(names)) is not names:
+            return Metadata(**{key: own})
+    return metadata
 
 
 def _draw_output(image, output, record, metadata, score_threshold, scale):

@@ -1,10 +1,10 @@
 """What a training run has written about itself."""
 
+import functools
 import json
 import logging
 import os
 import re
-from collections import defaultdict
 from numbers import Real
 
 from cankd.engine import DISTILLATION_LOSSES
@@ -54,7 +54,7 @@ def read_curves(run: str) -> Curves:
         raise UserError(
             f"{path} cannot be read ({getattr(error, 'strerror', error)}): give the output directory of a training run"
         ) from error
-    curves, last = defaultdict(dict), -1
+    runs = [{}]  # until the first interruption, and from each one on
     for number, line in enumerate(lines, start=1):
         try:
             values = json.loads(line)
@@ -64,16 +64,24 @@ def read_curves(run: str) -> Curves:
         except (AttributeError, KeyError, ValueError):
             logger.warning("%s, line %d, is damaged and left out.", path, number)
             continue
-        if iteration < last:  # resumed
-            curves = {name: {i: v for i, v in curve.items() if i < iteration} for name, curve in curves.items()}
-            curves = defaultdict(dict, curves)
-        last = iteration
+        # The lines of one moment are in no order, but a name comes back at an earlier iteration only after a resume.
+        if any(iteration <= next(reversed(runs[-1].get(name, {})), -1) for name in values):
+            runs.append({})
         for name, value in values.items():
-            curves[name][iteration] = value
+            runs[-1].setdefault(name, {})[iteration] = value
+    curves = functools.reduce(_continue, runs)
     if not curves:
         raise UserError(f"{path} holds no metrics yet")
-    curves = {name: curve for name, curve in curves.items() if curve}
     return Curves(curves, _read_distillation_losses(os.path.dirname(path), curves))
+
+
+def _continue(curves, resumed):
+    """Returns curves as far as the iteration where a run was resumed, and from there on those of the resumed run."""
+    start = min(i for curve in resumed.values() for i in curve)
+    joined = {name: {i: v for i, v in curve.items() if i < start} for name, curve in curves.items()}
+    for name, curve in resumed.items():
+        joined[name] = joined.get(name, {}) | curve
+    return {name: curve for name, curve in joined.items() if curve}
 
 
 def _read_distillation_losses(folder, curves):

@@ -1,5 +1,6 @@
 """Maps over images: features (supplement, figure 6) and attention."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class HeatMap(NamedTuple):
     """
 
     values: np.ndarray
-    stride: int
+    stride: float
 
 
 def reduce_channels(feature: Tensor, reduction: str, top_k: int = 8) -> Tensor:
@@ -113,4 +114,4 @@ def draw_heatmaps(
 
 def _visible(heat_map, height, width):
     values, stride = heat_map
-    return values[: -(-height // stride), : -(-width // stride)]
+    return values[: math.ceil(height / stride), : math.ceil(width / stride)]
