@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from cankd.checkpoint import DistillationCheckpointer
-from cankd.evaluation import METRICS
+from cankd.evaluation import first_metric
 from cankd.utils import UserError, read_record, write_json
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
@@ -103,7 +103,7 @@ class BestCheckpoint(HookBase):
 
     def _take(self, iteration, metrics):
         if self._metric == AUTO:
-            self._metric = _first_metric(metrics)
+            self._metric = first_metric(metrics) or next(iter(metrics))
         nothing_found = math.isnan(metrics.get("bbox/AP", 0.0))  # then the metrics of masks may be absent
         is_unknown = self._metric not in metrics and not any(map(math.isfinite, self._values.values()))
         if is_unknown and not nothing_found:
@@ -127,11 +127,6 @@ class BestCheckpoint(HookBase):
             self._values.values(), self._min_delta
         )
         return comm.all_gather(is_over)[0]
-
-
-def _first_metric(metrics):
-    known = (f"{task}/{name}" for task, names in METRICS.items() for name in names)
-    return next((name for name in known if name in metrics), next(iter(metrics)))
 
 
 def _count_waiting(values: Iterable[float], min_delta):

@@ -7,7 +7,7 @@ from .confusion_counts import ConfusionCounts
 from .confusion_matrix import COUNTINGS, ConfusionMatrix
 from .lvis_evaluation import LVISEvaluator
 from .matching import annotated_instances, confident_instances, match_greedily
-from .metrics import METRICS, ROBUSTNESS_METRICS, TASK_TITLES, main_metric
+from .metrics import METRICS, ROBUSTNESS_METRICS, TASK_TITLES, first_metric, main_metric
 from .panoptic_evaluation import PanopticEvaluator
 from .robustness import Grid, metric_of, severity_means, summarize_robustness
 from .sem_seg_evaluation import SemSegEvaluator

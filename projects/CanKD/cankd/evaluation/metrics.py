@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES", "main_metric"]
+__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES", "first_metric", "main_metric"]
 
 TASK_TITLES = {
     "bbox": "Boxes",
@@ -36,4 +36,10 @@ ROBUSTNESS_METRICS = {
 
 def main_metric(task: str, names: Collection[str]) -> str:
     """Returns the most telling metric of a task, a key of :data:`METRICS`, among those that an evaluator gave."""
-    return next(name for name in METRICS[task] if name in names)
+    return next((name for name in METRICS[task] if name in names), next(iter(names)))
+
+
+def first_metric(names: Collection[str]) -> str | None:
+    """Returns the most telling of metrics such as ``bbox/AP``, None if none is known."""
+    known = (f"{task}/{name}" for task, of_task in METRICS.items() for name in of_task)
+    return next((name for name in known if name in names), None)

@@ -1,7 +1,7 @@
 import os
 from collections.abc import Mapping
 
-from cankd.evaluation import METRICS
+from cankd.evaluation import first_metric
 from cankd.utils import UserError, make_output_dir, write_json
 from cankd.visualization import draw_curves
 
@@ -29,8 +29,7 @@ def plot_runs(curves: Mapping[str, Curves], path: str, *, teacher: float | None 
     if metric and metric not in found:
         scores = sorted(key for key in found if "/" in key)
         raise UserError(f"no run has the metric {metric!r}; found are {', '.join(scores) or 'no evaluations at all'}")
-    known = [f"{task}/{name}" for task, names in METRICS.items() for name in names]
-    metric = metric or next((name for name in known if name in found), "")
+    metric = metric or first_metric(found)
     panels = [[]]
     if metric:
         panels[0].append((metric, _collect(curves, metric)))
