@@ -12,7 +12,7 @@ import pytest
 import torch
 import torchvision
 from cankd import model_zoo
-from cankd.checkpoint import DistillationCheckpointer, VerifyingCheckpointer, load_all_weights
+from cankd.checkpoint import DistillationCheckpointer, VerifyingCheckpointer, export_weights, load_all_weights
 from cankd.engine import train
 from cankd.layers import DeformBottleneckBlock
 from cankd.modeling.backbone import MobileNetV2
@@ -126,6 +126,8 @@ def test_other_classes_start_afresh_and_another_backbone_does_not(tmp_path):
     with pytest.raises(ValueError, match=r"some weights are missing; .*\?matching_heuristics=True"):
         start(detector("faster_rcnn"), path)
     assert start(detector("faster_rcnn"), f"{path}?matching_heuristics=True").missing
+    export_weights(str(path), str(tmp_path / "start.safetensors"))
+    assert start(detector("faster_rcnn"), f"{tmp_path}/start.safetensors?matching_heuristics=True").missing
     torch.save({"model": {"a": torch.zeros(1)}}, tmp_path / "stranger.pth")
     with pytest.raises(ValueError, match="none of its keys is one of the model's"):
         start(model, tmp_path / "stranger.pth")

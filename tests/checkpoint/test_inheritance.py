@@ -94,6 +94,13 @@ def test_auto_takes_neck_and_head_as_far_as_they_fit(student, teacher, expected)
         assert torch.equal(value, source if name in copied else before[name]), name
 
 
+def test_auto_keeps_a_head_whose_own_parameter_has_no_counterpart():
+    student, teacher = detector("retinanet"), detector("retinanet")
+    student.head.scales = nn.Parameter(torch.ones(3))
+    copied = inherit_weights(student, teacher, "auto")
+    assert "head.cls_score.weight" in copied and "head.scales" not in copied
+
+
 def test_auto_refuses_what_has_nothing_in_common():
     with pytest.raises(ValueError, match="neither neck nor head of the teacher fits the student"):
         inherit_weights(nn.Conv2d(1, 1, 1), detector("retinanet"), "auto")

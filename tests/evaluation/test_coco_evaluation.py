@@ -88,6 +88,20 @@ def test_classes_that_the_data_lack_are_refused(tmp_path, mapped, num_classes, m
         MetadataCatalog.remove("few_classes")
 
 
+@pytest.mark.parametrize("task, key", [("segm", "segmentation"), ("keypoints", "keypoints")])
+def test_a_task_that_the_model_does_not_predict_is_refused(tiny_scenes, task, key):
+    records = DatasetCatalog.get(tiny_scenes[1])
+    evaluator = FastCOCOEvaluator(tiny_scenes[1], ("bbox", task))
+    evaluator.reset()
+    for image, output in predictions(records, np.random.default_rng(0)):
+        output["instances"].remove("pred_masks")
+        evaluator.process([image], [output])
+    with pytest.raises(
+        ValueError, match=f"{task} is among the evaluator's tasks, but the model predicts no {key}: set dataloader"
+    ):
+        evaluator.evaluate()
+
+
 def test_refuses_other_tasks(tiny_scenes):
     with pytest.raises(ValueError, match="FastCOCOEvaluator knows bbox, segm and keypoints"):
         FastCOCOEvaluator(tiny_scenes[1], ("captions",))

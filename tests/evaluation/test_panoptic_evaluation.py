@@ -29,6 +29,13 @@ def test_counts_by_hand():
     np.testing.assert_allclose(counts[STUFF], [0, 0, 1, 0])
 
 
+def test_crowds_are_not_missed():
+    truth = np.array([[1, 1, 2, 2, 3, 3]])
+    segments = [segment(i, THING, truth, iscrowd=i < 3) for i in (1, 2, 3)]
+    counts = count_segments(truth, segments, np.array([[0, 0, 0, 0, 9, 9]]), {9: THING})
+    np.testing.assert_allclose(counts[THING], [1, 1, 0, 0])
+
+
 def test_equals_the_published_evaluation(tmp_path):
     """cityscapesscripts has that of COCO."""
     reason = "its evaluation is the one to be equal to"

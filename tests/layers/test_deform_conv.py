@@ -55,6 +55,13 @@ def test_a_whole_pixel_to_the_right():
     assert conv(torch.tensor([[[[1.0, 2.0, 3.0]]]]), offset).flatten().tolist() == [2, 3, 0]
 
 
+def test_memory_formats():
+    x, offset, weight = torch.randn(1, 8, 6, 6), torch.randn(1, 18, 6, 6), torch.randn(4, 8, 3, 3)
+    how = dict(stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+    last = [value.to(memory_format=torch.channels_last) for value in (x, offset, weight)]
+    torch.testing.assert_close(deform_conv2d(*last, **how), deform_conv2d(x, offset, weight, **how))
+
+
 def test_stays_in_float32_under_autocast():
     conv = DeformConv(4, 4, kernel_size=3, padding=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):

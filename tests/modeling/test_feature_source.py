@@ -176,6 +176,24 @@ def test_measuring_changes_neither_statistics_nor_random_numbers():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_what_follows_in_place_does_not_change_a_level():
+    model = detector("retinanet").eval()
+    level = "backbone.bottom_up.res3.0.conv2"  # the block adds the shortcut to it, and takes ReLU, in place
+    source = FeatureSource(model, [level])
+    with source.record() as features:
+        model(batch())
+    assert features[level].min() < 0
+    torch.testing.assert_close(features[level], source.compute(batch())[level])
+
+
+def test_a_level_that_only_evaluation_has_is_refused_in_training():
+    model = detector("semantic_fpn").train()
+    source = FeatureSource(model, ["sem_seg_head:0"])
+    with pytest.raises(ValueError, match="'sem_seg_head:0', a tensor when the model is evaluated, is none when it"):
+        with source.record():
+            model(batch())
+
+
 def test_records_only_while_the_context_lasts():
     model = detector("retinanet").eval()
     source = FeatureSource(model, ["p3", "p4"])

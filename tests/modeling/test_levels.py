@@ -36,6 +36,8 @@ def test_chooses_the_usual_levels_or_those_whose_strides_pair_up():
     assert choose_levels(larger, {"res4": stages["res4"]}) == ["p4"]
     assert choose_levels(stages, DILATED) == ["res2", "res3"]  # res3 by its name, of three of one stride
     assert choose_levels(larger, stages, {"p6": "res5"}) == ["p6"]
+    pooled = {"pooled": ShapeSpec(channels=64, stride=None)}
+    assert choose_levels({**stages, **pooled}, {**stages, **pooled}) == list(stages)
     with pytest.raises(ValueError, match=r"no level of the student has the stride(.*\n)+.*teacher .*p3"):
         choose_levels({"res2": stages["res2"]}, PYRAMID)
 
@@ -69,6 +71,8 @@ def test_paths_pair_up_by_name_and_have_to_agree_in_stride():
         ("head:0", "head:0"),
         ("classifier", "classifier"),
     ]
+    with pytest.raises(ValueError, match="of the student's 'p3' and the teacher's 'classifier' only one is a map"):
+        match_levels(["p3"], PYRAMID, logits, {"p3": "classifier"})
     with pytest.raises(ValueError, match="the teacher has no level 'head:0' of the same stride, 8"):
         match_levels(["head:0"], logits, {**PYRAMID, "head:0": ShapeSpec(channels=10, stride=16)})
 

@@ -232,6 +232,12 @@ def test_refuses_features(logits, size, message):
         head({"p3": torch.randn(size)}, {"p3": torch.randn(size)})
 
 
+def test_a_level_of_one_position_is_left_out():
+    head, skipped = DiffKDHead(levels=["p3"], in_channels=4), set()
+    losses = head({"p3": torch.randn(1, 4, 1, 1)}, {"p3": torch.randn(1, 4, 1, 1)}, skipped=skipped)
+    assert skipped == {"p3"} and all(loss == 0 for loss in losses.values())
+
+
 def test_refuses_a_student_that_it_was_not_built_for():
     head = DiffKDHead(levels=["p3"], in_channels=4)
     with pytest.raises(ValueError, match="built for 4 channels of the student's level 'p3', which has 3"):

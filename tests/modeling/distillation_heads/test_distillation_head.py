@@ -65,6 +65,9 @@ def test_connecting_builds_what_is_missing_and_keeps_what_is_there():
     head.connect(pairs)  # once more changes nothing
     with pytest.raises(ValueError, match="in_channels is 4, but the teacher's level 'c4' has 5 channels: leave .* out"):
         head.connect([LevelPair("p4", "c4", 16, 16, 4, 5)])
+    narrow = CanKDHead(levels=["p3"], in_channels=4, student_channels=5)
+    with pytest.raises(ValueError, match="student_channels is 5, but the student's level 'p3' has 6 channels"):
+        narrow.connect(pairs)
     late = CanKDHead(levels=["p3", "p4"])
     assert not list(late.parameters())
     late.connect(pairs)

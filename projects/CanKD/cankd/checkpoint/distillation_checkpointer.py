@@ -144,7 +144,7 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         elif report.missing and not self.matched_by_suffix:
             problem = (
                 "some weights are missing; if only the part that fits is wanted, write "
-                f"train.init_checkpoint='{path}?matching_heuristics=True'"
+                f"train.init_checkpoint='{path.split('?')[0]}?matching_heuristics=True'"
             )
         if problem:
             raise UserError(f"{path} is of another architecture than the model: {problem} ({report})")

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import zipfile
+from urllib.parse import parse_qs
 
 import numpy as np
 import torch
@@ -121,6 +122,8 @@ class VerifyingCheckpointer(DetectionCheckpointer):
             else:
                 _check_sums(filename)
                 loaded = super()._load_file(filename)
+            if parse_qs(self._parsed_url_during_load.query).get("matching_heuristics") == ["True"]:
+                loaded["matching_heuristics"] = True
             if "state_dict" in loaded["model"]:  # as OpenMMLab's
                 loaded["model"] = loaded["model"]["state_dict"]
         except Exception as error:  # a file from elsewhere can be wrong in any way

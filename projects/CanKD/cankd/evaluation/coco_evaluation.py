@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 __all__ = ["FastCOCOEvaluator"]
 
 _COCO_KEYPOINTS = 17
+_PREDICTED = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}  # key of a detection by task
 
 
 class FastCOCOEvaluator(COCOEvaluator):
@@ -98,6 +99,11 @@ class FastCOCOEvaluator(COCOEvaluator):
             detection["category_id"] = dataset_ids[detection["category_id"]]
 
     def _evaluate(self, ground_truth, detections, task, img_ids):
+        if _PREDICTED[task] not in detections[0]:
+            raise UserError(
+                f"{task} is among the evaluator's tasks, but the model predicts no {_PREDICTED[task]}: set "
+                "dataloader.evaluator.tasks"
+            )
         if task == "keypoints":
             self._check_sigmas(len(detections[0]["keypoints"]) // 3)
             options = dict(kpt_oks_sigmas=self._kpt_oks_sigmas, cocoeval_fn=COCOeval, img_ids=img_ids)

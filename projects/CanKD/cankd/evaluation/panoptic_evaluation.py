@@ -122,8 +122,9 @@ def count_segments(
         ignored = overlaps[_VOID, j] + overlaps[crowds.get(categories[j]), j]
         if ignored / sizes[j] <= 0.5:
             counts[categories[j]] += 0, 0, 1, 0
-    for i in annotated.keys() - matched[0] - set(crowds.values()):
-        counts[annotated[i]["category_id"]] += 0, 0, 0, 1
+    for i in annotated.keys() - matched[0]:
+        if not annotated[i]["iscrowd"]:
+            counts[annotated[i]["category_id"]] += 0, 0, 0, 1
     return dict(counts)
 
 

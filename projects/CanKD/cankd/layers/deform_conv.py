@@ -68,15 +68,15 @@ def _sample_and_weigh(input, offset, weight, stride, padding, dilation):
     taps = F.grid_sample(input, grid, align_corners=False)
     groups, inputs = channels // weight.shape[1], weight[0].numel()
     taps = taps.view(batch, groups, inputs, out_height * out_width)  # (N, G, C / G × taps, H' × W')
-    output = weight.view(groups, -1, inputs) @ taps
+    output = weight.reshape(groups, -1, inputs) @ taps
     return output.view(batch, len(weight), out_height, out_width)
 
 
 class DeformConv(Conv2d):
-    """Deformable convolution without a bias, with the arguments of :class:`detectron2.layers.Conv2d`.
+    """Deformable convolution, with the arguments of :class:`detectron2.layers.Conv2d`.
 
     It stands for ``detectron2.layers.DeformConv``, which is compiled code: the state-dict keys are the same, and the
-    weights start as there, uniform in ±√(6 / fan_in).
+    weights start as there, uniform in ±√(6 / fan_in). It has no bias, unless a norm is folded into it.
     """
 
     def __init__(self, *args, **kwargs):
@@ -88,6 +88,8 @@ class DeformConv(Conv2d):
         output = deform_conv2d(
             input, offset, self.weight, stride=self.stride, padding=self.padding, dilation=self.dilation
         )
+        if self.bias is not None:
+            output = output + self.bias[:, None, None]
         for layer in (self.norm, self.activation):
             output = output if layer is None else layer(output)
         return output

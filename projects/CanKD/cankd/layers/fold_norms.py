@@ -1,3 +1,5 @@
+from collections.abc import Collection
+
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -5,11 +7,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 __all__ = ["fold_norms"]
 
 
-def fold_norms(module: nn.Module) -> int:
+def fold_norms(module: nn.Module, *, keep: Collection[nn.Module] = ()) -> int:
     """Makes batch normalisations part of the convolutions before them, as it is with fixed statistics.
 
     Args:
         module: in evaluation mode; its Detectron2 convolutions, those with an attribute ``norm``, are changed in place.
+        keep: norms and convolutions that stay as they are.
 
     Returns:
         How many there were.
@@ -20,6 +23,8 @@ def fold_norms(module: nn.Module) -> int:
         if not (
             isinstance(conv, nn.Conv2d) and isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d))
         ):
+            continue
+        if norm in keep:
             continue
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias

@@ -4,12 +4,10 @@ import contextlib
 import copy
 import dataclasses
 import difflib
-import random
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import torch
-from cankd.utils import UserError
+from cankd.utils import UserError, preserved_random_state
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import FPN
 from torch import Tensor, nn
@@ -73,6 +71,10 @@ class FeatureSource:
         or the map does not grow with the image."""
         return {level: self._shapes[level] for level in self._taps}
 
+    def modules(self) -> list[nn.Module]:
+        """Returns the modules that the levels are outputs of."""
+        return [tap.module for tap in self._taps.values()]
+
     def select(self, levels: Sequence[str]) -> "FeatureSource":
         """Returns a source of some of these levels."""
         source = copy.copy(self)
@@ -84,6 +86,12 @@ class FeatureSource:
         """Gives a dict that fills with the features of the passes that the model makes while the context lasts."""
         with self._hooks(stop=False) as features:
             yield features
+        self._check_found(features)
+        if strange := [level for level, feature in features.items() if not isinstance(feature, Tensor)]:
+            raise UserError(
+                f"the {self._role}'s level {strange[0]!r}, a tensor when the model is evaluated, is none when it is "
+                "trained: name a part that always is, such as sem_seg_head.predictor"
+            )
 
     def compute(self, batched_inputs: Records) -> dict[str, Tensor]:
         """Runs the model's own forward pass, and stops it as soon as the last level is there.
@@ -113,7 +121,9 @@ class FeatureSource:
                         f"the {self._role}'s level {level!r} runs several times in a forward pass: name what it is "
                         "part of, with the entry that is meant (as head:0:2 for the third level of a head)"
                     )
-                features[level] = tap.read(output, self._image_size)
+                feature = tap.read(output, self._image_size)
+                # Within a backbone the next layer may overwrite it in place, as ReLU does.
+                features[level] = feature.clone() if tap.path and isinstance(feature, Tensor) else feature
             if stop and len(features) == len(self._taps):
                 raise _AllThere
 
@@ -138,8 +148,9 @@ class FeatureSource:
             self._image_size = tuple(inputs[0].shape[2:])
 
     def _check_found(self, features):
+        mode = "trained" if self._model.training else "evaluated"
         if missing := [level for level in self._taps if level not in features]:
-            raise UserError(f"the {self._role}'s level {missing[0]!r} does not run when the model is evaluated")
+            raise UserError(f"the {self._role}'s level {missing[0]!r} does not run when the model is {mode}")
 
     def _locate(self, level, declared):
         """Finds the module that gives a level, and the entry of its output."""
@@ -170,7 +181,7 @@ class FeatureSource:
         try:
             with _measuring(self._model):
                 for size in BLANK_SIZES:
-                    with self.record() as features:  # to its end, as a module may run again
+                    with self._hooks(stop=False) as features:  # to its end, as a module may run again
                         self._model(_blank_images(size))
                     self._check_found(features)
                     passes.append((self._image_size, features))
@@ -281,13 +292,10 @@ def _blank_images(size):
 def _measuring(model):
     """Evaluation mode, without gradients, and with random numbers that nobody else sees."""
     training = [module for module in model.modules() if module.training]
-    states = np.random.get_state(), random.getstate()
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng():
+        with torch.no_grad(), preserved_random_state():
             yield
     finally:
-        np.random.set_state(states[0])
-        random.setstate(states[1])
         for module in training:
             module.training = True

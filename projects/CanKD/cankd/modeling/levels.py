@@ -95,6 +95,8 @@ def match_levels(
             refuse(f"the student's {level!r} matches {candidates} of the teacher, all of stride {stride}.")
         teacher = teacher_shapes[candidates[0]]
         student = student_shapes[level]
+        if (student.stride is None) != (teacher.stride is None):
+            refuse(f"of the student's {level!r} and the teacher's {candidates[0]!r} only one is a map of positions.")
         pairs.append(LevelPair(level, candidates[0], stride, teacher.stride, student.channels, teacher.channels))
     return pairs
 
@@ -119,7 +121,7 @@ def choose_levels(
     if mapping:
         return list(mapping)
     pairs = {}
-    for level in student_shapes:
+    for level in (name for name, shape in student_shapes.items() if shape.stride is not None):
         with contextlib.suppress(UserError):
             pairs[level] = match_levels([level], student_shapes, teacher_shapes)[0].teacher
     if all(pairs.get(level) == level for level in USUAL_LEVELS):

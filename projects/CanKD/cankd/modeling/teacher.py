@@ -224,7 +224,7 @@ class Teacher(nn.Module):
             return
         self._is_prepared = True
         if self.fold_norms:
-            fold_norms(self.model)
+            fold_norms(self.model, keep=self._source.modules() if self._source else ())
         if self.channels_last:
             self.model.to(memory_format=torch.channels_last)
         if self._compiles:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from cankd.modeling.levels import LevelPair
-from cankd.utils import UserError
+from cankd.utils import TooSmallError, UserError
 from torch import Tensor, nn
 
 from .denoiser import NUM_TIMESTEPS, Denoiser
@@ -158,7 +158,7 @@ class DiffKDHead(DistillationHead):
                 f"logits={logits}, in a head of their own if there are both"
             )
         if student[:, 0].numel() < 2:
-            raise UserError(
+            raise (UserError if self.logits else TooSmallError)(
                 f"level {level!r} is {tuple(student.shape)}: DiffKD's batch normalisation needs 2 values a channel. "
                 "Train with 2 images or more on each GPU"
             )

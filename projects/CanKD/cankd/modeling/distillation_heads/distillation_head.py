@@ -140,6 +140,15 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
             differ = pair.student_channels != pair.teacher_channels
             if differ and self.adapts_channels and pair.student not in self.adapters:
                 self.adapters[pair.student] = nn.Conv2d(pair.student_channels, pair.teacher_channels, 1)
+            self._check_adapter_of(pair)
+
+    def _check_adapter_of(self, pair):
+        adapter = self.adapters[pair.student] if pair.student in self.adapters else None
+        if isinstance(adapter, nn.Conv2d) and adapter.in_channels != pair.student_channels:
+            raise UserError(
+                f"head.student_channels is {adapter.in_channels}, but the student's level {pair.student!r} has "
+                f"{pair.student_channels} channels: leave head.student_channels and head.in_channels out, or set them"
+            )
 
     def _connect_given_channels(self):
         """Builds the head where its arguments say all that it needs to know."""

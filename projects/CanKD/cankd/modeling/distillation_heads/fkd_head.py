@@ -61,8 +61,8 @@ class FKDHead(DistillationHead):
             temperature: T of both attentions.
             channel_mask: whether the masked feature has K.
             weight_feature, weight_channel, weight_spatial, weight_relation: factors of the terms.
-            inter_channels: channels within the non-local blocks, one number, or one a level from the finest on; the
-                last holds for all that follow.
+            inter_channels: channels within the non-local blocks, one number, or one a level in the order of
+                ``levels``; the last holds for all that follow.
             pool_size: likewise the side of their max pooling.
             kwargs: ``weight`` of all terms, ``levels``, ``in_channels``, ``student_channels``, see
                 :class:`DistillationHead`.
@@ -88,14 +88,14 @@ class FKDHead(DistillationHead):
     @property
     def inter_channels(self) -> dict[str, int]:
         """Channels within the non-local blocks of each level."""
-        return self._by_level_from_finest(self._inter_channels)
+        return self._in_order_of_levels(self._inter_channels)
 
     @property
     def pool_size(self) -> dict[str, int]:
         """Side of the max pooling of each level."""
-        return self._by_level_from_finest(self._pool_size)
+        return self._in_order_of_levels(self._pool_size)
 
-    def _by_level_from_finest(self, values):
+    def _in_order_of_levels(self, values):
         return {level: values[min(i, len(values) - 1)] for i, level in enumerate(self.levels)}
 
     def build_level(self, pair: LevelPair) -> None:

@@ -3,9 +3,9 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from cankd.layers import DeformConv
+from cankd.layers import DeformConv, conv_norm_relu
 from cankd.utils import UserError
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, ShapeSpec
 from torch import Tensor, nn
 
 from .scale_gradient import scale_gradient
@@ -109,16 +109,6 @@ class RepPointsHead(nn.Module):
 def _make_tower(in_channels, conv_dims, norm):
     layers = []
     for channels in conv_dims:
-        layers.append(
-            Conv2d(
-                in_channels,
-                channels,
-                kernel_size=3,
-                padding=1,
-                bias=not norm,
-                norm=get_norm(norm, channels),
-                activation=F.relu,
-            )
-        )
+        layers.append(conv_norm_relu(in_channels, channels, 3, norm))
         in_channels = channels
     return nn.Sequential(*layers)
