@@ -66,7 +66,7 @@ def parse_arguments(argv=None):
 
 def _is_override(word):
     """Tells an option of the config, such as model.head.weight=1 or SOLVER.BASE_LR=0.01, from a method."""
-    root, dot, rest = word.partition("=")[0].partition(".")
+    root, dot, rest = word.lstrip("+").partition("=")[0].partition(".")
     is_part = root in ("model", "dataloader", "optimizer", "lr_multiplier", "train") or root.isupper()
     return is_part and bool(dot) and ":" not in rest and "=" in word
 

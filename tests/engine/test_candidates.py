@@ -40,6 +40,9 @@ def test_score_is_the_metric_of_the_file(quick_config, tmp_path):
     for metric in ("sem_seg/mIoU", "segm/AP", "bbox/AP99", "AP"):
         with pytest.raises(UserError, match=f"the metric is {metric}.*; the evaluator gives bbox/AP, bbox/AP50, bbox"):
             Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric=metric, **options).score([FORM])
+    contents["results"]["bbox"] = {"AP": None}  # nothing was detected, and so no mask either
+    path.write_text(json.dumps(contents))
+    assert Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric="segm/AP", **options).score([FORM]) == 0
     Candidates(quick_config(CONFIG), str(tmp_path), iterations=2, **options).score([FORM])
     Candidates(quick_config(CONFIG, seed=1), str(tmp_path), iterations=1, **options).score([FORM])
     assert len(list(tmp_path.glob("*.json"))) == 3

@@ -5,8 +5,10 @@ import cankd
 import pytest
 from cankd import model_zoo
 from cankd.engine import apply_overrides, load_config, train
+from cankd.engine.option_checks import check_options
 from cankd.modeling import Distiller
 from cankd.utils import UserError
+from omegaconf import OmegaConf
 
 from tests.tiny import write_config
 
@@ -150,6 +152,10 @@ def test_options_that_do_not_exist_are_refused_in_files_too(quick_config, group)
     config.train[group] = {f"{known}s": 1}
     with pytest.raises(UserError, match=f"no option train.{group}.{known}s; .*{known}.*; did you mean '{known}'"):
         train(config)
+
+
+def test_groups_may_be_absent():
+    check_options(OmegaConf.create({"model": {}, "train": {"max_iter": 3}}))
 
 
 def test_without_a_batch_size_nothing_is_rescaled(quick_config):

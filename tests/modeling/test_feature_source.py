@@ -186,6 +186,16 @@ def test_what_follows_in_place_does_not_change_a_level():
     torch.testing.assert_close(features[level], source.compute(batch())[level])
 
 
+def test_a_level_stays_in_the_graph_also_where_two_record_it():
+    model = detector("retinanet").train()
+    sources = [FeatureSource(model, ["backbone.bottom_up.res3.0.conv2"]) for _ in range(2)]
+    with EventStorage(), sources[0].record() as outer, sources[1].record() as inner:
+        loss = sum(model(batch()).values())
+    (outer,), (inner,) = outer.values(), inner.values()
+    for value, feature in ((loss, outer), (loss, inner), (inner.sum(), outer)):
+        assert torch.autograd.grad(value, feature, retain_graph=True)[0].abs().sum() > 0
+
+
 def test_a_level_that_only_evaluation_has_is_refused_in_training():
     model = detector("semantic_fpn").train()
     source = FeatureSource(model, ["sem_seg_head:0"])

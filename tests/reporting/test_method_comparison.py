@@ -7,7 +7,7 @@ from cankd import model_zoo
 from cankd.reporting import compare_methods, method_comparison, parse_method
 from cankd.reporting.method_comparison import Method
 from cankd.reporting.method_tables import paired_difference, verdict, write_comparison
-from cankd.reporting.time_to_quality import quality_table
+from cankd.reporting.time_to_quality import iterations_to_quality, quality_table
 
 CONFIG = """
 from cankd import model_zoo
@@ -97,7 +97,12 @@ def test_methods_on_the_command_line():
 
 def test_options_and_methods_are_told_apart(load_tool):
     tool = load_tool("tools/compare_methods.py")
-    options = ["train.init_checkpoint=detectron2://R-50.pkl", "model.levels={p3: p4}", "SOLVER.MAX_ITER=5"]
+    options = [
+        "+model.new=1",
+        "train.init_checkpoint=detectron2://R-50.pkl",
+        "model.levels={p3: p4}",
+        "SOLVER.MAX_ITER=5",
+    ]
     methods = ["cankd", "strong=fgd:model.head.weight=10", "pkd:model.head.weight=1", "v1.2=cankd"]
     args = tool.parse_arguments(["--config-file", "c.py", "--methods", methods[0], *options, *methods[1:]])
     assert args.opts == options and args.methods == methods
@@ -191,6 +196,11 @@ def test_time_to_quality(tmp_path):
     assert cv2.imread(str(tmp_path / "methods_curves.png")) is not None
     contents = json.loads((tmp_path / "methods.json").read_text())
     assert quality_table(contents, "bbox")[0][0] == ["pkd", "200, 300", "62%", "75%"]
+
+
+def test_time_to_quality_is_of_common_seeds():
+    curves = {"alone": {0: {100: 3.0, 300: 5.0}}, "pkd": {0: {100: 5.0}, 1: {100: 9.0}}, "at": {1: {100: 1.0}}}
+    assert iterations_to_quality(curves, "alone") == {"alone": {0: 300}, "pkd": {0: 100}}
 
 
 def test_each_of_several_tasks_has_a_heading(tmp_path):

@@ -60,6 +60,9 @@ def test_a_teachers_other_classes_have_numbers(config, tmp_path):
     config.model.teacher.weights = None
     teacher = load_models(config)["teacher"]
     assert teacher.name_classes(list("0123456789"))[-1] == "class 11"
+    teacher.model.num_classes = None
+    assert [teacher.name_class(i, ["one"]) for i in (0, 1)] == ["one", "class 1"]
+    teacher.model.num_classes = 12
     draw_predictions(config, str(tmp_path / "out.png"), score_threshold=0.0)
     assert cv2.imread(str(tmp_path / "out.png")) is not None
 

@@ -10,6 +10,8 @@ def test_exit_status_and_json(quick_config, load_tool, tmp_path, capsys, levels,
     write_config(quick_config("DigitScenes/retinanet_R10_from_R18.py"), tmp_path / "config.py")
     tool = load_tool("tools/check_distillation.py")
     arguments = [
+        "--num-gpus",
+        "0",
         "--config-file",
         str(tmp_path / "config.py"),
         "--images",

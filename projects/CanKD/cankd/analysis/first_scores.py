@@ -53,7 +53,8 @@ def compare_first_scores(
         if isinstance(part, (CityscapesEvaluator, PascalVOCDetectionEvaluator)):
             findings.show(f"\nThe teacher is not evaluated: {type(part).__name__} knows whole splits only")
             return {}
-    chosen = random.Random(0).sample(records, min(num_images, len(records)))  # records may be sorted by class
+    indices = random.Random(0).sample(range(len(records)), min(num_images, len(records)))
+    chosen = [records[i] for i in indices]  # drawn, since they may be sorted by class
     advice = (
         f"check its weights, pixel_mean, pixel_std and input_format ({model.teacher.input_format}). If it was trained "
         "for other classes than this data has, leave this check out (--images 0)"

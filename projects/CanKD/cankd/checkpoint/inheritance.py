@@ -78,7 +78,7 @@ def _find_fitting_sources(student, teacher):
             if source in teacher_state and teacher_state[source].shape == student_state[key].shape:
                 sources[key] = source
                 break
-    # A layer's bias and norm are of no use without its weight, nor that without them.
+    # Nothing of a layer is taken if its weight or bias has no counterpart.
     layers = {key.rpartition(".")[0] for key in student_state.keys() - sources.keys()}
     partial = tuple(f"{layer}." for layer in layers if f"{layer}.weight" in student_state)
     sources = {key: source for key, source in sources.items() if not key.startswith(partial)}

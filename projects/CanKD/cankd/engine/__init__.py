@@ -22,7 +22,6 @@ from .preflight import (
     check_device,
     check_output_dir,
     check_parts,
-    check_processes,
     lock_output_dir,
     prepare_run,
 )

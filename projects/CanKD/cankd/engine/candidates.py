@@ -81,7 +81,8 @@ class Candidates:
         results = contents["results"]
         if contents["failure"] or self._metric in results.get(self._task, {}):
             return
-        if self._task in ("segm", "keypoints") and math.isnan(results.get("bbox", {}).get("AP", 0.0)):
+        box_ap = results.get("bbox", {}).get("AP", 0.0)
+        if self._task in ("segm", "keypoints") and (box_ap is None or math.isnan(box_ap)):
             return  # nothing was detected
         given = ", ".join(f"{task}/{name}" for task, metrics in results.items() for name in metrics if "-" not in name)
         raise UserError(f"the metric is {self._task}/{self._metric}; the evaluator gives {given or 'nothing'}")

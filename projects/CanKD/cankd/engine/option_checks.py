@@ -121,7 +121,8 @@ def check_options(config: DictConfig) -> None:
         if value is not _ABSENT and not kind.accepts(value):
             raise UserError(f"{key} is {value!r}; it has to be {kind.description}")
     for group, known in _GROUPS.items():
-        for name in functools.reduce(_entry, group.split("."), config):
+        options = functools.reduce(_entry, group.split("."), config)
+        for name in options if options is not _ABSENT else ():
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""

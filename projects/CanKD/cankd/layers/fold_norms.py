@@ -12,7 +12,7 @@ def fold_norms(module: nn.Module, *, keep: Collection[nn.Module] = ()) -> int:
 
     Args:
         module: in evaluation mode; its Detectron2 convolutions, those with an attribute ``norm``, are changed in place.
-        keep: norms and convolutions that stay as they are.
+        keep: norms that stay as they are.
 
     Returns:
         How many there were.

@@ -121,11 +121,12 @@ class FeatureSource:
                         f"the {self._role}'s level {level!r} runs several times in a forward pass: name what it is "
                         "part of, with the entry that is meant (as head:0:2 for the third level of a head)"
                     )
-                feature = tap.read(output, self._image_size)
-                # Within a backbone the next layer may overwrite it in place, as ReLU does.
-                features[level] = feature.clone() if tap.path and isinstance(feature, Tensor) else feature
+                features[level] = tap.read(output, self._image_size)
             if stop and len(features) == len(self._taps):
                 raise _AllThere
+            is_inside = any(tap.path for tap in by_module[module].values())
+            # What follows within a backbone may overwrite it in place, as ReLU does: it gets a copy.
+            return output.clone() if is_inside and isinstance(output, Tensor) else None
 
         for module in by_module:
             handles.append(module.register_forward_hook(hook))

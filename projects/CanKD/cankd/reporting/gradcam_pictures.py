@@ -68,7 +68,7 @@ def draw_gradcam(
         for title, loaded in models.items():
             (data,) = loaded.read([record])
             explained = _Explained(loaded.model, sources[title].source, title, data, category)
-            name = loaded.name_classes(names)[explained.category]
+            name = loaded.name_class(explained.category, names)
             numbers[title] = {"class": name, "index": explained.category, "score": explained.confidence}
             stride = 1 / loaded.teacher.scale if loaded.teacher else 1  # the maps have the size that the model saw
             column = f"{title}\n{name} {explained.confidence:.0%}"

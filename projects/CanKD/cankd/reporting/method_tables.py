@@ -106,7 +106,6 @@ def write_comparison(
     """
     comparison = {
         "command": command,
-        "iterations": iterations,
         "baseline": baseline,
         "costs": {title: _costs(results, title, baseline) for title in results},
         "tasks": {task: _summarize(results, teacher, baseline, task) for task in METRICS if task in teacher},

@@ -57,9 +57,18 @@ class LoadedModel:
         return (image if self._image_format == "RGB" else image.flip(0)).permute(1, 2, 0).contiguous().numpy()
 
     def name_classes(self, names: Sequence[str]) -> Sequence[str]:
-        """Returns the names of the model's classes: the data's, or numbers if it knows others, as a teacher may."""
+        """Returns the names of the model's classes: the data's, or numbers if it knows others, as a teacher may.
+
+        The names of panoptic data are those of things and stuff together, and stay.
+        """
         count = num_classes_of(self.model)
-        return names if count in (None, len(names)) else [f"class {i}" for i in range(count)]
+        are_the_datas = count in (None, len(names)) or hasattr(self.model, "sem_seg_head")
+        return names if are_the_datas else [f"class {i}" for i in range(count)]
+
+    def name_class(self, index: int, names: Sequence[str]) -> str:
+        """Returns the name of one of the model's classes, its number if it has none."""
+        own = self.name_classes(names)
+        return own[index] if index < len(own) else f"class {index}"
 
     def rescale(self, shapes: Mapping[str, ShapeSpec]) -> Mapping[str, ShapeSpec]:
         """Returns shapes of the model's levels with strides in pixels of that image."""

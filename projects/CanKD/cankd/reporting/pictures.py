@@ -170,7 +170,7 @@ def _name_classes(loaded, metadata):
     for key in ("thing_classes", "image_classes"):
         names = metadata.get(key, [])
         if names and (own := loaded.name_classes(names)) is not names:
-            return Metadata(**{key: own})
+            return Metadata(**{**metadata.as_dict(), key: own})
     return metadata
 
 

@@ -183,7 +183,7 @@ def _method_tables(contents):
         yield f"<h3>{TASK_TITLES[task]}</h3><p>{escape(summary['verdict'])}</p>"
         yield _table(*comparison_table(contents, task))
         if table := quality_table(contents, task):
-            yield f"<p>{QUALITY_CAPTION.format(summary['metric'])}</p>{_table(*table)}"
+            yield f"<p>{escape(QUALITY_CAPTION.format(summary['metric']))}</p>{_table(*table)}"
 
 
 # Section, content and tool by the name of a JSON file.

@@ -11,22 +11,23 @@ Curves = Mapping[str, Mapping[int, Mapping[int, float]]]
 def iterations_to_quality(curves: Curves, baseline: str) -> dict[str, dict[int, int | None]]:
     """Returns after how many iterations a run first had the final metric of the student alone with the same seed.
 
-    It is the first evaluation that shows it, so a multiple of ``train.eval_period``; None where none does.
+    It is the first evaluation that shows it, so a multiple of ``train.eval_period``; None where none does. The student
+    alone has the number of its last one. A method without a seed in common with it is left out.
 
     Args:
         curves: map from method to seed to the metric by iterations.
         baseline: title of the student alone.
     """
-    goals = {seed: curve[max(curve)] for seed, curve in curves[baseline].items()}
-    return {
-        title: {
-            seed: next((i for i, value in sorted(curve.items()) if value >= goals[seed]), None)
-            for seed, curve in by_seed.items()
-            if seed in goals
-        }
-        for title, by_seed in curves.items()
-        if title != baseline
-    }
+    found = {baseline: {seed: max(curve) for seed, curve in curves[baseline].items()}}
+    goals = {seed: curves[baseline][seed][last] for seed, last in found[baseline].items()}
+    for title, by_seed in curves.items():
+        common = by_seed.keys() & goals.keys()
+        if title != baseline and common:
+            reached = {
+                seed: [i for i, value in by_seed[seed].items() if value >= goals[seed]] for seed in sorted(common)
+            }
+            found[title] = {seed: min(iterations, default=None) for seed, iterations in reached.items()}
+    return found
 
 
 def quality_table(comparison: Mapping, task: str) -> tuple[list[list[str]], list[str]] | None:
@@ -42,9 +43,12 @@ def quality_table(comparison: Mapping, task: str) -> tuple[list[list[str]], list
     if not found:
         return None
     rows = []
+    whole = found[comparison["baseline"]]
     for title, by_seed in found.items():
+        if title == comparison["baseline"]:
+            continue
         iterations = list(by_seed.values())
-        share = None if None in iterations else statistics.mean(iterations) / comparison["iterations"]
+        share = None if None in iterations else statistics.mean(i / whole[seed] for seed, i in by_seed.items())
         time = comparison["costs"][title]["time"]
         rows.append(
             [

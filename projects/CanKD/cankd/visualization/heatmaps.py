@@ -22,7 +22,7 @@ class HeatMap(NamedTuple):
 
     Attributes:
         values: ``(H, W)``.
-        stride: of a position, in pixels of the image that the model saw.
+        stride: of a position, in pixels of the image that it is drawn over.
     """
 
     values: np.ndarray
@@ -71,7 +71,7 @@ def draw_heatmaps(
 
     Args:
         path: PNG file.
-        image: RGB, ``(H, W, 3)``, uint8, at the size that the models saw.
+        image: RGB, ``(H, W, 3)``, uint8, as the mapper gives it.
         rows: map from row title to column title to map. What reaches beyond the image, the padding, is not shown, and
             does not count for the colours.
         label: of the colour scales.

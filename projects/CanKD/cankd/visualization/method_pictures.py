@@ -59,7 +59,10 @@ def draw_method_curves(
         means = [sum(v) / len(v) for v in values]
         axis.plot(points, means, color=color, marker="o", markersize=3, label=title)
         if title == baseline:
-            axis.axhline(means[-1], color="black", linestyle="--", linewidth=1.2, label=f"{title}, at the end")
+            ends = [curve[max(curve)] for curve in by_seed.values()]
+            axis.axhline(
+                sum(ends) / len(ends), color="black", linestyle="--", linewidth=1.2, label=f"{title}, at the end"
+            )
     axis.set(xlabel="iterations", ylabel=metric, xlim=(0, None), ylim=(0, None))
     axis.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=min(len(curves) + 1, 4), frameon=False)
