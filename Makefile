@@ -1,7 +1,7 @@
 # make demo   distil a small detector on the embedded data set and show what it gained
 # make test   run the test suite
 # make lint   check the style
-# make bench  measure speed, memory and rounding errors, in about 40 minutes; the tables are in benchmarks/
+# make bench  measure speed, memory and rounding errors, in about 45 minutes; the tables are in benchmarks/
 # make soak   try thousands of bad inputs, kills and full disks, in about an hour; the table is benchmarks/soak.md
 #
 # Each sets up .venv first if it is not there; PYTHON=python3.12 picks another interpreter (3.11 or newer).
@@ -39,6 +39,7 @@ bench: setup
 	$(BIN)/python benchmarks/step.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/loader.py
+	$(BIN)/python benchmarks/gradient_balance.py
 	$(BIN)/python benchmarks/corruptions.py
 
 soak: setup
