@@ -44,11 +44,12 @@ def main(args):
         ratios = [measure_ratio(pair, method, seed) for seed in args.seeds]
         if None not in ratios:
             rows.append([pair, method, f"{min(ratios):.2g}", f"{max(ratios):.2g}"])
+    seeds = ", ".join(map(str, args.seeds))
     text = (
         "# The distillation's gradient against the task's\n\n`benchmarks/gradient_balance.py`: ratio of the two norms "
         "at the parameters that both train, in the first step of 8 images on Digit Scenes, as "
-        f"`tools/check_distillation.py` measures it, with the published weights; seeds {', '.join(map(str, args.seeds))}.\n\n"
-        f"{markdown_table(rows, ['pair', 'method', 'smallest', 'largest'])}\n"
+        "`tools/check_distillation.py` measures it, with the published weights; seeds "
+        f"{seeds}.\n\n{markdown_table(rows, ['pair', 'method', 'smallest', 'largest'])}\n"
     )
     write_page("gradient_balance.md", text)
 

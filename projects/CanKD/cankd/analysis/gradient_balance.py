@@ -7,14 +7,12 @@ __all__ = ["KNOWN_TO_HELP", "suggest_weight"]
 KNOWN_TO_HELP = 0.1, 100.0
 """Ratios, distillation against task, of the gradients at the student's parameters in the first step.
 
-Of pairs that gain, measured on Digit Scenes with CanKD's published weight, μ = 5, and 8 images: † RetinaNet 0.15 to 1,
-semantic FPN 0.4 to 0.6, PSPNet 1.3 to 1.9, † Faster R-CNN 1.9 to 3.9, Faster R-CNN 9 to 13, RetinaNet 46 to 73; rounded
-outwards to powers of ten. Students that start from random weights have the larger ones, which fall to about 5 within 20
-steps."""
+Those of pairs of Digit Scenes that gain with CanKD's published weight lie between 0.2 and 64
+(benchmarks/gradient_balance.md); rounded outwards to powers of ten."""
 
 MARGIN = 10.0
 """Factor beyond :data:`KNOWN_TO_HELP` that may be all right: fewer images or another method change as much. The
-published weights of all methods here, on RetinaNet of Digit Scenes, have ratios from 0.012 (KD) to 530 (AT)."""
+published weights of all methods here, on RetinaNet of Digit Scenes, have ratios from 0.012 (KD) to 480 (AT)."""
 
 
 def suggest_weight(weight: float, ratio: float) -> float | None:
