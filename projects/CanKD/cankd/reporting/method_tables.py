@@ -148,16 +148,15 @@ def _summarize(results, teacher, baseline, task):
 
 
 def _evaluation_curves(results, name):
-    """Returns the metric by method, seed and iterations, of the runs that were evaluated on the way."""
-    curves = {
+    """Returns the metric by method, seed and iterations, of the methods that were all evaluated on the way."""
+    return {
         title: {
             seed: {int(iterations): _number(value) for iterations, value in result["curves"][name].items()}
             for seed, result in by_seed.items()
-            if name in result.get("curves", {})
         }
         for title, by_seed in results.items()
+        if all(name in result.get("curves", {}) for result in by_seed.values())
     }
-    return {title: by_seed for title, by_seed in curves.items() if by_seed}
 
 
 def _costs(results, title, baseline):

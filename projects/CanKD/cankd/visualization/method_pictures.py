@@ -34,7 +34,7 @@ def draw_method_points(path: str, values: Mapping[str, Mapping[int, float]], met
     axis.invert_yaxis()
     axis.set_xlabel(metric)
     axis.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=min(len(seeds) + 1, 6), frameon=False)
+    figure.legend(loc="outside lower center", ncols=min(len(seeds) + 1, 5), frameon=False)
     save_figure(figure, path)
 
 
