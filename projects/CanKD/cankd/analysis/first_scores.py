@@ -116,7 +116,8 @@ def _evaluate(model, data, evaluator, records, role, advice):
 
 def _evaluate_on(evaluator, records):
     """Returns the metrics on the records that were processed; COCO's evaluation takes others for missed."""
-    if isinstance(evaluator, DatasetEvaluators):
-        return {k: v for part in _parts(evaluator) for k, v in _evaluate_on(part, records).items()}
-    only = {"img_ids": [record["image_id"] for record in records]} if isinstance(evaluator, COCOEvaluator) else {}
-    return evaluator.evaluate(**only)
+    results = {}
+    for part in _parts(evaluator):
+        only = {"img_ids": [record["image_id"] for record in records]} if isinstance(part, COCOEvaluator) else {}
+        results.update(part.evaluate(**only))
+    return results

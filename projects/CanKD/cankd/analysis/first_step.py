@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from cankd.data import check_classes, check_crops, check_shapes
-from cankd.engine import build_loader, build_part, check_batch_size, choose_precision, measure_step, time_step
+from cankd.engine import build_loader, build_optimizer, check_batch_size, choose_precision, measure_step, time_step
 from cankd.modeling import Distiller
 from cankd.utils import UserError, markdown_table
 from omegaconf import DictConfig
@@ -41,8 +41,7 @@ def take_first_step(
         check_crops(records, config.dataloader.train)
         check_shapes(records, config.dataloader.train, model.student)
     batch = _load_batch(config.dataloader.train, model, records, num_gpus * config.train.accumulate)
-    optimizer = build_part("optimizer", {**config.optimizer, "params": {**config.optimizer.params, "model": model}})
-    arguments = model.train(), optimizer, batch, choose_precision(config.train)
+    arguments = model.train(), build_optimizer(config, model), batch, choose_precision(config.train)
     try:
         measured, seconds = measure_step(*arguments), time_step(*arguments)
     except torch.OutOfMemoryError as error:

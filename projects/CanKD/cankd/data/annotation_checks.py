@@ -17,7 +17,6 @@ __all__ = ["check_annotations", "has_broken_crowd_mark"]
 logger = logging.getLogger(__name__)
 
 _TOLERANCE = 0.02  # of an image's side: how far rounding may put a box outside
-_LISTS = (list, tuple, np.ndarray)
 _NUMBERS = {BoxMode.XYXY_ABS: 4, BoxMode.XYWH_ABS: 4, BoxMode.XYWHA_ABS: 5}
 
 
@@ -94,9 +93,10 @@ def _find_faults(records, masks, unique_ids) -> Iterator[_Fault]:
     places = {}
     for i, record in enumerate(records):
         name = record.get("file_name", f"record {i}")
-        if unique_ids and (key := record.get("image_id", name)) in places:
+        key = record.get("image_id", name)
+        if unique_ids and key in places:
             yield _Fault("image ids that stand twice", f"{key} ({places[key]} and {name})", i)
-        places.setdefault(record.get("image_id", name), name)
+        places.setdefault(key, name)
         if strange := [record[side] for side in ("width", "height") if not _is_side(record.get(side, 1))]:
             yield _Fault("images whose width or height is no positive number", f"{strange[0]!r:.60} of {name}", i)
             continue
@@ -135,7 +135,7 @@ def _box_fault(annotation, size):
         return "annotations without a box (bbox)", repr(None)
     if mode not in _NUMBERS:
         return "boxes of another mode than XYXY_ABS, XYWH_ABS or XYWHA_ABS (bbox_mode)", repr(mode)
-    if not _are_numbers(box, _NUMBERS[mode]):
+    if not _are_numbers(box) or len(box) != _NUMBERS[mode]:
         return f"boxes that are not {_NUMBERS[mode]} numbers", str(box)
     if not all(map(math.isfinite, box)):
         return "boxes with NaN or infinity", str(list(box))
@@ -158,14 +158,13 @@ def _keypoint_fault(annotation):
     keypoints = annotation.get("keypoints")
     if keypoints is None:
         return None
-    are_triples = isinstance(keypoints, _LISTS) and len(keypoints) % 3 == 0 and _are_numbers(keypoints, len(keypoints))
-    if not are_triples or not all(map(math.isfinite, keypoints)):
+    if not _are_numbers(keypoints) or len(keypoints) % 3 or not all(map(math.isfinite, keypoints)):
         return "keypoints that are no triples of finite numbers (x, y, visibility)", str(keypoints)[:60]
     return None
 
 
-def _are_numbers(values, count):
-    return isinstance(values, _LISTS) and len(values) == count and all(isinstance(value, Real) for value in values)
+def _are_numbers(values):
+    return isinstance(values, (list, tuple, np.ndarray)) and all(isinstance(value, Real) for value in values)
 
 
 def _mask_fault(annotation, size):
@@ -176,8 +175,7 @@ def _mask_fault(annotation, size):
     if not polygons:
         return "masks without a polygon", "[]"
     for polygon in polygons:
-        sound = _are_numbers(polygon, len(polygon)) if isinstance(polygon, _LISTS) else False
-        if not sound or len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
+        if not _are_numbers(polygon) or len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
             return "polygons that are not three or more pairs of finite numbers", str(polygon)[:60]
         # A corner a little outside is common; to one far away pycocotools would walk pixel by pixel.
         if not all(-size[i % 2] <= value <= 2 * size[i % 2] for i, value in enumerate(polygon)):

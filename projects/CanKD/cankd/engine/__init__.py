@@ -1,6 +1,7 @@
 from .build import (
     build_loader,
     build_model,
+    build_optimizer,
     build_part,
     is_distillation,
     load_student,

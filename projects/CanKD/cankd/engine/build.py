@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from cankd.checkpoint import load_all_weights
 from cankd.data import FileNamingMapper
 from cankd.modeling import Distiller, Teacher, check_anchors
@@ -14,6 +15,7 @@ from torch import nn
 __all__ = [
     "build_loader",
     "build_model",
+    "build_optimizer",
     "build_part",
     "is_distillation",
     "load_student",
@@ -97,6 +99,15 @@ def test_data(config: DictConfig) -> DictConfig:
     if config.dataloader.get("test") is None:
         raise UserError("the config has no dataloader.test (DATASETS.TEST of a yacs config), which is needed here")
     return config.dataloader.test
+
+
+def build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Builds a config's optimizer of a model's parameters.
+
+    Raises:
+        UserError: if it cannot be built.
+    """
+    return build_part("optimizer", {**config.optimizer, "params": {**config.optimizer.params, "model": model}})
 
 
 def student_of(model: nn.Module) -> nn.Module:

@@ -1,4 +1,3 @@
-import difflib
 import inspect
 import logging
 import re
@@ -12,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from .config_file import read_config
 from .distillation_config import change_method, distill
-from .option_checks import check_options
+from .option_checks import check_options, did_you_mean
 from .unlabelled import UNLABELLED_KEY, UNLABELLED_OPTIONS
 
 __all__ = ["apply_overrides", "load_config", "scale_to_batch_size"]
@@ -150,9 +149,8 @@ def _check_key(config, key, override):
         known += [name for name in arguments if name not in known]
     known += [name for name in _ABSENT_BY_DEFAULT.get(parent, ()) if name not in known]
     if name not in [*known, "_target_"]:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"the config has no {key!r}; {parent or 'it'} has {', '.join(known)}{hint}")
+        listed = f"{', '.join(known)}{did_you_mean(name, known)}"
+        raise UserError(f"the config has no {key!r}; {parent or 'it'} has {listed}")
 
 
 def _arguments(target):

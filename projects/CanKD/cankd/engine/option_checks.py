@@ -4,7 +4,7 @@ import difflib
 import functools
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from cankd.utils import UserError
 from omegaconf import DictConfig
 from PIL import Image
 
-__all__ = ["check_options"]
+__all__ = ["check_options", "did_you_mean"]
 
 
 class _Kind(NamedTuple):
@@ -124,9 +124,14 @@ def check_options(config: DictConfig) -> None:
         options = functools.reduce(_entry, group.split("."), config)
         for name in options if options is not _ABSENT else ():
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise UserError(f"there is no option {group}.{name}; {group} has {', '.join(known)}{hint}")
+                listed = f"{', '.join(known)}{did_you_mean(name, known)}"
+                raise UserError(f"there is no option {group}.{name}; {group} has {listed}")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Returns the end of a message that asks for the nearest known name; nothing if none is near."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 _ABSENT = object()

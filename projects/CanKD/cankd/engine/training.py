@@ -28,6 +28,7 @@ from .best_checkpoint import build_best_checkpoint
 from .build import (
     build_loader,
     build_model,
+    build_optimizer,
     build_part,
     is_distillation,
     load_student,
@@ -179,7 +180,7 @@ def _build_loaders(config, model):
 
 def _build_trainer(config, model, loaders):
     """Builds the trainer, with its optimizer."""
-    optimizer = build_part("optimizer", {**config.optimizer, "params": {**config.optimizer.params, "model": model}})
+    optimizer = build_optimizer(config, model)
     return DistillationTrainer(
         _distribute(model, config.train),
         MixedLoader(*loaders.values()) if len(loaders) > 1 else loaders["dataloader.train"],

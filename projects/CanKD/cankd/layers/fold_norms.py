@@ -20,11 +20,8 @@ def fold_norms(module: nn.Module, *, keep: Collection[nn.Module] = ()) -> int:
     folded = 0
     for conv in module.modules():
         norm = getattr(conv, "norm", None)
-        if not (
-            isinstance(conv, nn.Conv2d) and isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d))
-        ):
-            continue
-        if norm in keep:
+        is_fixed = isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm, FrozenBatchNorm2d))
+        if not (isinstance(conv, nn.Conv2d) and is_fixed) or norm in keep:
             continue
         conv.weight, conv.bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias

@@ -153,11 +153,13 @@ class _Run(NamedTuple):
     def result(self) -> Mapping | None:
         """Returns what a finished run has written, None if there is none of this config."""
         result = read_record(self.result_file, _ENTRIES)
+        if result is None:
+            return None
         config = self.config()
-        if result is not None and result["config"] != _fingerprint(config):
+        if result["config"] != _fingerprint(config):
             logger.warning("%s is of another config and is replaced.", self.result_file)
             return None
-        if result is not None and 0 < config.train.eval_period < config.train.max_iter and "curves" not in result:
+        if 0 < config.train.eval_period < config.train.max_iter and "curves" not in result:
             logger.warning("%s was not evaluated on the way: remove it to train it again.", self.result_file)
         return result
 
