@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Writes a trained student as TorchScript or ONNX, and checks the file against the model on images of the test set.
+"""Writes a trained student as TorchScript or ONNX, once it is checked against the model on images of the test set.
 
 Examples:
     tools/export_model.py --config-file C --format torchscript --output model.ts train.init_checkpoint=model_final.pth
@@ -27,7 +27,7 @@ and the same with TorchScript, which needs torchvision's operators:
     model = torch.jit.load("model.ts")
     boxes, classes, scores = model(torch.from_numpy(image.transpose(2, 0, 1)))
 
-Exits with 1 if the file does not predict what the model does.
+Exits with 1, and writes nothing, if the export does not predict what the model does.
 """
 
 import os
@@ -43,11 +43,14 @@ from cankd.utils import OverridesArgumentParser, add_model_arguments, image_size
 def main(args):
     config = load_config(args.config_file, args.opts, **model_arguments(args))
     described, agreement = export_model(config, args.output, format=args.format, size=args.size, images=args.check)
-    print(f"{args.output} ({os.path.getsize(args.output) / 1e6:.1f} MB): {described}")
     if args.check > 0:
-        print(f"\n{agreement.table()}\n")
+        print(f"{agreement.table()}\n")
         if not agreement.holds:
-            sys.exit(f"Do not use {args.output}: it does not predict what the model does on {args.check} test images.")
+            reason = "the export does not predict what the model does"
+            if agreement.is_empty:
+                reason = "the model finds nothing to compare (check more by --check, or lower its score threshold)"
+            sys.exit(f"{args.output} is not written: on {args.check} test images {reason}")
+    print(f"{args.output} ({os.path.getsize(args.output) / 1e6:.1f} MB): {described}")
 
 
 def parse_arguments(argv=None):

@@ -71,9 +71,9 @@ def test_each_fault_is_one_line_or_is_left_out(change, message, caplog):
     records[0]["annotations"][0]["segmentation"] = POLYGON
     records[1]["annotations"][0] |= {"segmentation": POLYGON, **change}
     with pytest.raises(ValueError, match=f"mine.json has annotations that cannot be used:\n  .*{message}") as error:
-        check_annotations(records, "mine.json", masks=True)
+        check_annotations(records, "mine.json", masks="bitmask")
     assert "train.skip_broken=True" in str(error.value)
-    kept = check_annotations(records, "mine.json", masks=True, skip_broken=True)
+    kept = check_annotations(records, "mine.json", masks="bitmask", skip_broken=True)
     assert [len(record["annotations"]) for record in kept] == [1, 0] and len(records[1]["annotations"]) == 1
     assert "mine.json is used without what is broken" in caplog.text
 
@@ -97,7 +97,7 @@ def test_faults_of_one_kind_share_a_line():
 def test_a_mask_of_pycocotools_is_sound():
     mask = np.zeros((80, 100), np.uint8, order="F")
     mask[3:9, 3:9] = 1
-    assert check_annotations(make_records(segmentation=pycocotools.mask.encode(mask)), "mine.json", masks=True)
+    assert check_annotations(make_records(segmentation=pycocotools.mask.encode(mask)), "mine.json", masks="bitmask")
 
 
 def test_image_ids_that_stand_twice(caplog):
@@ -136,3 +136,12 @@ def test_runs_of_masks_are_those_of_pycocotools():
         mask = np.asfortranarray(rng.random((90, 70)) < fill, np.uint8)
         runs = _run_lengths(pycocotools.mask.encode(mask)["counts"])
         assert np.repeat(np.arange(len(runs)) % 2, runs).tolist() == mask.ravel("F").tolist()
+
+
+def test_an_rle_mask_where_polygons_are_read():
+    mask = pycocotools.mask.encode(np.ones((80, 100), np.uint8, order="F"))
+    records = make_records(segmentation=mask)
+    with pytest.raises(ValueError, match="RLE masks, where .*instance_mask_format is 'polygon' .set it to 'bitmask'"):
+        check_annotations(records, "mine.json", masks="polygon")
+    records[0]["annotations"][0]["iscrowd"] = 1  # the mapper leaves a crowd out
+    assert check_annotations(records[:1], "mine.json", masks="polygon") == records[:1]

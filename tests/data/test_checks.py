@@ -7,6 +7,7 @@ import detectron2.data.transforms as T
 import numpy as np
 import pytest
 import torch
+from cankd.data import register_datasets
 from cankd.data.checks import check_classes, check_crops, check_masks, check_records, check_shapes
 from cankd.data.records import load_records
 from cankd.modeling.meta_arch import SemSegHead
@@ -49,11 +50,34 @@ def test_loads_a_sound_data_set(coco_files):
     assert len(load()) == 2
 
 
+def test_paths_may_have_no_folder(tmp_path, monkeypatch):
+    def load_here():
+        return [{"file_name": "0.jpg"}]
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="names 1 files that do not exist"):
+        load_records(L(load_here)())
+    (tmp_path / "0.jpg").touch()
+    assert load_records(L(load_here)()) == [{"file_name": "0.jpg"}]
+
+
 def test_paths_may_be_path_objects(tiny_scenes):
     def load_with_paths(filter_empty=False):
         return [{**record, "file_name": pathlib.Path(record["file_name"])} for record in load(tiny_scenes[1])]
 
     assert load_records(L(load_with_paths)()) == load(tiny_scenes[1])
+
+
+def test_a_file_registers_data_once_however_it_is_called(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from detectron2.data import DatasetCatalog\nDatasetCatalog.register('mine', list)"
+    )
+    monkeypatch.chdir(tmp_path)
+    try:
+        for path in ("mine.py", "./mine.py", str(tmp_path / "mine.py")):
+            register_datasets(path)
+    finally:
+        DatasetCatalog.remove("mine")
 
 
 def test_images_of_several_sets_may_have_the_same_ids(tiny_scenes):

@@ -5,7 +5,7 @@ import sys
 import detectron2.data.transforms as T
 import numpy as np
 import pytest
-from cankd.data import CORRUPTION_GROUPS, Cell, CorruptedDataset, DigitScenes, choose_cells, corrupt
+from cankd.data import CORRUPTION_GROUPS, Cell, CorruptedDataset, DigitScenes, choose_cells, corrupt, image_id_of
 from detectron2.data import DatasetCatalog, DatasetMapper
 
 imagecorruptions = pytest.importorskip("imagecorruptions", reason="corruptions come from imagecorruptions-imaug")
@@ -173,3 +173,9 @@ CHECKSUMS = {
     "spatter": "21abbb7e922a417d",
     "saturate": "d2543fe326a8632a",
 }
+
+
+def test_images_of_one_name_in_folders_of_classes_are_told_apart():
+    records = [{"file_name": f"/pets/{name}/1.png", "label": i} for i, name in enumerate(("cat", "dog"))]
+    assert [image_id_of(record) for record in records] == ["cat/1.png", "dog/1.png"]
+    assert image_id_of({"file_name": "/pets/cat/1.png"}) == "1.png" and image_id_of({"image_id": 3}) == 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from cankd.data import image_checks
 from cankd.data.image_checks import check_images
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 
 @pytest.fixture
@@ -77,11 +77,29 @@ def test_what_is_cut_off_shows_if_all_is_read(records):
         check_images(records, "mine.json", whole=True)
 
 
-def test_a_turned_photograph_has_both_sizes(records):
+def test_a_turned_photograph_has_the_turned_size(records):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (20, 30)).save(records[1]["file_name"], exif=exif)
     assert check_images(records, "mine.json") is records
+    Image.new("RGB", (30, 20)).save(records[1]["file_name"], exif=exif)  # Detectron2 turns it, and refuses it
+    with pytest.raises(ValueError, match="1.jpg has 20×30 pixels, and its annotation says 30×20"):
+        check_images(records, "mine.json")
+
+
+def test_sizes_may_be_numbers_of_numpy(records):
+    records[1].update(width=np.int64(30), height=np.int64(20))
+    assert check_images(records, "mine.json") is records
+
+
+def test_a_text_that_is_too_large_is_named(records, monkeypatch):
+    monkeypatch.setattr("PIL.PngImagePlugin.MAX_TEXT_CHUNK", 100)
+    comment = PngImagePlugin.PngInfo()
+    comment.add_text("comment", "a" * 1000, zip=True)
+    records[1]["file_name"] = records[1]["file_name"].replace(".jpg", ".png")
+    Image.new("RGB", (30, 20)).save(records[1]["file_name"], pnginfo=comment)
+    with pytest.raises(ValueError, match="1.png cannot be read as an image"):
+        check_images(records, "mine.json", whole=True)
 
 
 def test_sound_files_are_read_once_and_changed_ones_again(records, monkeypatch):

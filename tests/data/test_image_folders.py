@@ -1,6 +1,9 @@
+import contextlib
+import shutil
+
 import pytest
 from cankd.data import imagenet_classes, load_records, register_image_folders
-from cankd.data.checks import check_classes
+from cankd.data.checks import check_classes, check_image_classes, check_records
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from PIL import Image
@@ -61,6 +64,49 @@ def test_refuses_more_classes_than_the_model_has(folders):
     model.num_classes = 1
     with pytest.raises(ValueError, match="the data has 2 classes, but the model predicts 1: set num_classes"):
         check_classes(load(), model)
+
+
+@pytest.mark.parametrize("num_classes, message", [(3, "has 2 classes, but the model predicts 3"), (2, ""), (None, "")])
+def test_refuses_a_model_of_more_classes(folders, num_classes, message):
+    model, dataset = nn.Module(), L(get_detection_dataset_dicts)(names="pets_val")
+    model.num_classes = num_classes
+    load("pets_val")
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        check_image_classes([dataset], model)
+
+
+def test_refuses_sets_of_different_classes(folders):
+    (folders / "others").mkdir()
+    for split in ("train", "val"):
+        shutil.copytree(folders / split, folders / "others" / split)
+        (folders / "others" / split / "dog").rename(folders / "others" / split / "fox")
+    register_image_folders("others", str(folders / "others"))
+    datasets = [L(get_detection_dataset_dicts)(names=names) for names in (["pets_train"], "others_val")]
+    for dataset in datasets:
+        load(dataset.names)
+    check_image_classes(datasets[:1], nn.Module())
+    with pytest.raises(ValueError, match="pets_train .* class 1 is 'dog' in the one and 'fox' in the other"):
+        check_image_classes(datasets, nn.Module())
+
+
+def test_refuses_two_classes_of_one_name(folders):
+    register_image_folders("pets", str(folders), class_names=["crane", "crane"])
+    with pytest.raises(ValueError, match="pets_train has two classes of the name 'crane'"):
+        load()
+
+
+def test_hidden_files_are_no_images(folders):
+    (folders / "train" / "cat" / "._a.png").touch()
+    assert len(load()) == 3
+
+
+def test_broken_images_are_looked_for_if_asked(folders):
+    records, dataset = load(), L(get_detection_dataset_dicts)(names="pets_train")
+    Image.new("RGB", (9, 9)).save(records[0]["file_name"])
+    assert check_records(records, dataset, None) is records
+    assert check_records(records, dataset, None, skip_broken=True) == records[:1]
+    with pytest.raises(ValueError, match="pets_train has 2 images that cannot be used, of 3"):
+        check_records(records, dataset, None, read_all_images=True)
 
 
 def test_val_alone_will_do(folders):

@@ -59,6 +59,17 @@ def test_folders_and_data_sets_without_images_are_refused(tmp_path):
         DatasetCatalog.remove("empty")
 
 
+def test_linked_folders_are_looked_into_once(tmp_path):
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    root.mkdir()
+    write_image(elsewhere / "a.png")
+    for name in ("first", "second"):
+        (root / name).symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(root)
+    assert [record["file_name"] for record in load_unlabelled(str(root))] == [str(root / "second" / "a.png")]
+
+
 def test_a_part_keeps_its_annotations_only_if_it_is_labelled(tiny_scenes):
     whole = DatasetCatalog.get(tiny_scenes[0])
     register_subset("first", tiny_scenes[0], stop=5)
@@ -69,6 +80,7 @@ def test_a_part_keeps_its_annotations_only_if_it_is_labelled(tiny_scenes):
         assert [r["file_name"] for r in others] == [r["file_name"] for r in whole[5:]]
         assert all(record.keys() == SIZE_AND_NAME for record in others)
         assert MetadataCatalog.get("first").thing_classes == MetadataCatalog.get(tiny_scenes[0]).thing_classes
+        assert not hasattr(MetadataCatalog.get("first"), "json_file")  # by which the whole would be evaluated
     finally:
         for name in ("first", "others"):
             DatasetCatalog.remove(name)

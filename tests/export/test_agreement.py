@@ -38,6 +38,25 @@ def test_detections_are_matched_by_box_and_class(found, holds):
     assert agreement.holds == holds
 
 
+def test_a_nan_is_not_forgotten():
+    agreement = Agreement()
+    classes = torch.arange(2)
+    for score in (math.nan, 0.5):
+        agreement.add(
+            {"scores": torch.tensor([0.5, 0.5]), "classes": classes},
+            {"scores": torch.tensor([score, 0.5]), "classes": classes},
+        )
+    assert not agreement.holds and "nan" in agreement.table()
+
+
+def test_nothing_found_is_nothing_compared():
+    agreement = Agreement()
+    agreement.add(detections(), detections())
+    assert agreement.is_empty and not agreement.holds
+    agreement.add(detections(), detections(CAT))
+    assert not agreement.is_empty
+
+
 def test_rounding_may_change_the_order():
     agreement = Agreement()
     agreement.add(

@@ -3,6 +3,8 @@ import json
 import math
 import os
 import pathlib
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -341,3 +343,22 @@ def test_cells_are_read_in_the_benchmarks_order(tmp_path):
     for cell in reversed(cells):
         store.save(cell, {})
     assert list(read_grids({"a": str(tmp_path)})["a"]) == cells
+
+
+def test_broken_images_are_named_first(run, config, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"none")
+    records = [{"file_name": str(tmp_path / "broken.jpg"), "image_id": 0}]
+    config.dataloader.test.dataset = L(lambda: records)()
+    with pytest.raises(UserError, match="1 images that cannot be used, of 1; the first: .*broken.jpg cannot be read"):
+        run()
+
+
+def test_two_evaluations_do_not_write_to_one_folder(run, tmp_path):
+    code = "import cankd.utils as u, sys\nwith u.lock_directory(sys.argv[1]): print(flush=True), input()"
+    (tmp_path / "robustness").mkdir()
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "robustness")], **pipes) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match="robustness is in use by another run"):
+            run()
+        other.communicate(b"\n")

@@ -85,3 +85,17 @@ def test_clean_images_alone_have_no_curves(tmp_path):
     text = compare_robustness({"model": grid([CLEAN])}, str(tmp_path))
     assert "mPC needs corrupted images" in text and "averages" not in text and "png" not in text
     assert not list(tmp_path.glob("*.png"))
+
+
+def test_the_mean_corruption_error_is_relative_to_the_first_model(tmp_path):
+    """Hendrycks & Dietterich: errors are summed over severities, divided, and the ratios averaged over corruptions."""
+    cells = choose_cells("fog,snow", [0, 1, 2])
+    top1 = {"first": (50, 90, 70, 40, 40), "second": (50, 95, 75, 40, 70)}
+    grids = {
+        name: {cell: {"classification": {"top1": value}} for cell, value in zip(cells, values)}
+        for name, values in top1.items()
+    }
+    text = compare_robustness(grids, str(tmp_path))
+    columns = dict(zip(rows_of(text)[0], zip(*rows_of(text)[1:3])))
+    assert columns["top1 mCE"] == ("100.0", "75.0")  # fog: 30 of 40, snow: 90 of 120
+    assert "mCE, the mean corruption error, divides by the errors of first; published ones" in text

@@ -1,4 +1,7 @@
+import argparse
+
 import pytest
+from cankd.utils import image_size, named_path
 
 CONFIG = ("--config-file", "a.py")
 REQUIRED = {
@@ -32,3 +35,16 @@ def test_options_may_stand_behind_overrides(load_tool, name, capsys):
     with pytest.raises(SystemExit):
         parse([*arguments, "--no-such-option"])
     assert "unrecognized arguments: --no-such-option" in capsys.readouterr().err
+
+
+def test_a_path_that_exists_is_not_cut_at_its_equals_sign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1").mkdir()
+    assert named_path("lr=0.1") == ("lr=0.1", "lr=0.1")
+    assert named_path("run=there/b") == ("run", "there/b") and named_path("there/b/") == ("b", "there/b/")
+
+
+@pytest.mark.parametrize("text", ["0x100", "100x0", "100", "-1x5", "5x5x5"])
+def test_sizes_are_positive(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is not HEIGHTxWIDTH"):
+        image_size(text)

@@ -58,7 +58,7 @@ def test_a_file_that_predicts_something_else_is_found(run, monkeypatch, capsys):
         return export.write_exported(model, *arguments, **options)
 
     monkeypatch.setattr("cankd.export.exporting.write_exported", write_another)
-    with pytest.raises(SystemExit, match="Do not use .*/model: it does not predict what the model does on 3 test"):
+    with pytest.raises(SystemExit, match="model is not written: on 3 test images the export does not predict"):
         run("DigitScenes/retinanet_R18", format="torchscript")
     assert re.search(r"largest difference of scores +\| +\d", capsys.readouterr().out)
 

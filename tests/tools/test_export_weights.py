@@ -59,3 +59,29 @@ def test_a_truncated_file_is_no_checkpoint(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(safetensors.torch.save({"a": torch.zeros(9)})[:-3])
     with pytest.raises(UserError, match="cut.safetensors .* cannot be read as a checkpoint; it may be truncated"):
         read_weights(str(tmp_path / "cut.safetensors"))
+
+
+def test_refuses_the_checkpoint_itself(tmp_path):
+    source = tmp_path / "model_final.pth"
+    torch.save({"model": {"a": torch.ones(2)}, "trainer": {"optimizer": {}}}, source)
+    (tmp_path / "link.pth").symlink_to(source)
+    with pytest.raises(UserError, match="link.pth is the checkpoint itself, .*: give it another name"):
+        export_weights(str(source), str(tmp_path / "link.pth"))
+    assert "trainer" in torch.load(source, weights_only=True)
+
+
+def test_refuses_weights_that_are_not_finite(tmp_path):
+    torch.save({"model": {"a": torch.tensor([torch.nan])}}, tmp_path / "nan.pth")
+    with pytest.raises(UserError, match="nan.pth has NaN or infinite weights, in a: "):
+        export_weights(str(tmp_path / "nan.pth"), str(tmp_path / "again.pth"))
+
+
+def test_weights_whose_names_have_to_be_matched_stay_so(tmp_path):
+    """As those of torchvision's ResNets."""
+    weights = {"layer1.0.conv1.weight": torch.ones(2), "bn1.bias": torch.ones(2)}
+    torch.save(weights, tmp_path / "resnet.pth")
+    export_weights(str(tmp_path / "resnet.pth"), str(tmp_path / "half.pth"), float16=True)
+    written = torch.load(tmp_path / "half.pth", weights_only=True)
+    assert written["matching_heuristics"] is True and "res2.0.conv1.weight" in written["model"]
+    with pytest.raises(UserError, match="resnet.pth does not have the names of Detectron2, and only a .pth can say so"):
+        export_weights(str(tmp_path / "resnet.pth"), str(tmp_path / "half.safetensors"))

@@ -46,7 +46,7 @@ def test_draws_images_without_ground_truth(draw, quick_config, tmp_path):
     [
         (["--input", "absent.jpg"], "there is no image or folder absent.jpg"),
         (["train.init_checkpoint=absent.pth"], "there is no checkpoint absent.pth"),
-        (["--images", "0"], "there is nothing to draw: images is 0"),
+        (["--images", "0"], "there is nothing to look at: images is 0"),
     ],
 )
 def test_refuses_what_is_not_there(draw, quick_config, arguments, message):

@@ -28,9 +28,9 @@ def test_mobilenet_v1_is_the_published_one():
     assert sum(parameter.numel() for parameter in backbone.parameters()) == 3206976  # 13 separable blocks
 
 
-@pytest.mark.parametrize("name, options", [(NETWORK, {}), ("test_vit", {"dynamic_img_size": True})])
+@pytest.mark.parametrize("name, options", [(NETWORK, {}), ("test_vit", {"dynamic_img_size": True}), ("dla46_c", {})])
 def test_a_checkpoint_makes_the_classifier_that_timm_has(name, options, tmp_path):
-    """Whatever lies between the last stage and the linear layer: a convolution, a class token."""
+    """Whatever lies between the last stage and the linear layer, which may be a convolution: another one, a token."""
     network = timm.create_model(name, num_classes=7, **options).eval()
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     backbone = TimmBackbone(
@@ -43,6 +43,30 @@ def test_a_checkpoint_makes_the_classifier_that_timm_has(name, options, tmp_path
     torch.testing.assert_close(output["scores"], expected.sort(descending=True)[0])
     assert output["classes"][0] == expected.argmax()
     assert classifier(backbone, 5)([{"image": image}])[0]["scores"].shape == (5,)  # other classes: one of its own
+
+
+def test_a_classifier_that_is_not_taken_over_is_said(tmp_path, caplog):
+    name = "deit_tiny_distilled_patch16_224"  # two linear layers
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "weights.pth")
+    classifier(TimmBackbone(name=name, out_features=["pooled"], checkpoint=str(tmp_path / "weights.pth")), 1000)
+    assert "the linear layer behind it starts from random weights" in caplog.text
+
+
+@pytest.mark.parametrize("mean, said", [(100.0, False), (123.7, True)])
+def test_another_normalisation_than_that_of_the_weights_is_said(mean, said, caplog):
+    backbone = TimmBackbone(name=NETWORK, out_features=["pooled"])
+    backbone.pretrained_normalization = {"pixel_mean": [mean] * 3, "pixel_std": [50.0] * 3}
+    classifier(backbone, 3)
+    expected = "was pre-trained on RGB images with pixel_mean=[123.7, 123.7, 123.7], pixel_std="
+    assert (expected in caplog.text) == said
+
+
+def test_timms_own_weights_say_their_normalisation(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained, **rest: create(name, **rest))
+    backbone = TimmBackbone(name="mobilenetv1_100", pretrained=True)
+    assert backbone.pretrained_normalization == {"pixel_mean": [127.5] * 3, "pixel_std": [127.5] * 3}
+    assert TimmBackbone(name="mobilenetv1_100").pretrained_normalization == {}
 
 
 def classifier(backbone, num_classes):

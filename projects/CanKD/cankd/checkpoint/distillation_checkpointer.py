@@ -7,7 +7,7 @@ from cankd.utils import NonFiniteError, UserError, make_output_dir, replace_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from .weights import VerifyingCheckpointer, read_weights
+from .weights import VerifyingCheckpointer, read_checkpoint
 
 __all__ = ["DistillationCheckpointer", "export_weights"]
 
@@ -165,22 +165,33 @@ def export_weights(source: str, target: str, *, float16: bool = False) -> int:
         The size of the file, in bytes.
 
     Raises:
-        UserError: if the target has another suffix, the source cannot be read, or float16 cannot hold a weight.
+        UserError: if the target has another suffix or is the source, the source cannot be read, a weight is not
+            finite, float16 cannot hold one, or ``.safetensors`` cannot say that the names have to be matched.
     """
     if not target.endswith((".pth", ".safetensors")):
         raise UserError(f"weights are written as .pth or .safetensors: name the file so, and not {target}")
     make_output_dir(os.path.dirname(target))
-    weights = read_weights(source)
+    if os.path.exists(source) and os.path.exists(target) and os.path.samefile(source, target):
+        raise UserError(f"{target} is the checkpoint itself, which a run may need to continue: give it another name")
+    contents = read_checkpoint(source)
+    weights = contents["model"]
+    if broken := _non_finite(weights):
+        raise UserError(f"{source} has NaN or infinite weights, in {broken[0]}: take a checkpoint from before")
     if float16:
         weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        if beyond := [k for k, v in weights.items() if v.is_floating_point() and not v.isfinite().all()]:
+        if beyond := _non_finite(weights):
             raise UserError(f"{source} has weights that float16 cannot hold, in {beyond[0]}: leave --float16 out")
+    is_safe = target.endswith(".safetensors")
+    if is_safe and "matching_heuristics" in contents:
+        raise UserError(f"{source} does not have the names of Detectron2, and only a .pth can say so: write it as one")
     with replace_file(target) as f:
-        if target.endswith(".safetensors"):
-            # It takes no views, and no two names for one tensor.
-            f.write(
-                safetensors.torch.save({k: v.clone(memory_format=torch.contiguous_format) for k, v in weights.items()})
-            )
+        if is_safe:  # it takes no views, and no two names for one tensor
+            whole = {k: v.clone(memory_format=torch.contiguous_format) for k, v in weights.items()}
+            f.write(safetensors.torch.save(whole))
         else:
-            torch.save({"model": weights}, f)
+            torch.save({**contents, "model": weights}, f)
     return os.path.getsize(target)
+
+
+def _non_finite(weights):
+    return [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import zipfile
+from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from .efficientnet import rename_efficientnet
 
-__all__ = ["LoadReport", "VerifyingCheckpointer", "load_all_weights", "read_weights"]
+__all__ = ["LoadReport", "VerifyingCheckpointer", "load_all_weights", "read_checkpoint", "read_weights"]
 
 logger = logging.getLogger(__name__)
 
@@ -264,11 +265,22 @@ def read_weights(path: str) -> dict[str, Tensor]:
         UserError: if the file cannot be read.
     """
 
+    return read_checkpoint(path)["model"]
+
+
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Reads a checkpoint as :func:`read_weights` does.
+
+    Returns:
+        "model", the weights; where Detectron2 has to match their names by its heuristics, as those of torchvision,
+        also "matching_heuristics", which is True then.
+    """
+
     class Reader(VerifyingCheckpointer):
         def _load_model(self, checkpoint):
             self._convert_ndarray_to_tensor(checkpoint["model"])
-            self.weights = checkpoint["model"]
+            self.contents = {key: checkpoint[key] for key in ("model", "matching_heuristics") if checkpoint.get(key)}
 
     reader = Reader(nn.Module())
     reader.load(path, checkpointables=[])
-    return reader.weights
+    return reader.contents

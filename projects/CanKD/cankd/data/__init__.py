@@ -1,7 +1,7 @@
 import os
 
 from .center_crop import CenterCrop
-from .checks import check_classes, check_crops, check_records, check_shapes, num_classes_of
+from .checks import check_classes, check_crops, check_image_classes, check_records, check_shapes, num_classes_of
 from .classification_mapper import ClassificationMapper
 from .coco_checks import check_coco
 from .corruptions import (
@@ -33,6 +33,7 @@ register_image_folders("imagenet", os.path.join(_ROOT, "imagenet"), class_names=
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))
 register_subset("digit_scenes_train_150", "digit_scenes_train", stop=150)
+register_subset("digit_scenes_train_300", "digit_scenes_train", stop=300)
 register_subset("digit_scenes_train_2850_unlabelled", "digit_scenes_train", start=150, labelled=False)
 
 register_digit_patches("digit_patches_train", DigitPatches(split="train", num_images=4000))

@@ -31,7 +31,7 @@ def check_annotations(
     records: Sequence[Mapping],
     source: str,
     *,
-    masks: bool = False,
+    masks: str = "",
     unique_ids: bool = True,
     skip_broken: bool | None = False,
 ) -> Sequence[Mapping]:
@@ -42,7 +42,7 @@ def check_annotations(
     Args:
         records: in Detectron2's format.
         source: what to call the data set: its annotation file, or its name.
-        masks: whether polygons and RLE masks are looked at, too.
+        masks: the mapper's ``instance_mask_format``, "polygon" or "bitmask", if it reads masks.
         unique_ids: whether an image's id may stand only once, as within one annotation file.
         skip_broken: whether to go on without what is broken, and log how much that is; None if all are needed.
 
@@ -103,7 +103,7 @@ def _find_faults(records, masks, unique_ids) -> Iterator[_Fault]:
         size = record.get("width", math.inf), record.get("height", math.inf)
         for j, annotation in enumerate(record.get("annotations", ())):
             fault = _category_fault(annotation) or _box_fault(annotation, size) or _keypoint_fault(annotation)
-            fault = fault or _crowd_fault(annotation) or (masks and _mask_fault(annotation, size)) or None
+            fault = fault or _crowd_fault(annotation) or (masks and _mask_fault(annotation, size, masks)) or None
             if fault:
                 kind, value = fault
                 yield _Fault(kind, f"{value} in {name}, annotation {annotation.get('id', j)}", i, j)
@@ -167,9 +167,12 @@ def _are_numbers(values):
     return isinstance(values, (list, tuple, np.ndarray)) and all(isinstance(value, Real) for value in values)
 
 
-def _mask_fault(annotation, size):
+def _mask_fault(annotation, size, mask_format):
     mask = annotation.get("segmentation")
     if isinstance(mask, Mapping):
+        if mask_format == "polygon" and not annotation.get("iscrowd"):
+            kind = "RLE masks, where dataloader.train.mapper.instance_mask_format is 'polygon' (set it to 'bitmask')"
+            return kind, f"{mask.get('counts')!s:.60}"
         return _rle_fault(mask, size)
     polygons = mask if isinstance(mask, (list, tuple)) else [None]
     if not polygons:

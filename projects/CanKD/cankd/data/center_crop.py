@@ -6,7 +6,7 @@ __all__ = ["CenterCrop"]
 
 
 class CenterCrop(T.Augmentation):
-    """Crops a square from the middle of the image."""
+    """Crops a square from the middle of the image, at the pixel where torchvision's ``CenterCrop`` does."""
 
     def __init__(self, *, size: int):
         """
@@ -25,5 +25,5 @@ class CenterCrop(T.Augmentation):
         height, width = image.shape[:2]
         if min(height, width) < self.size:
             raise UserError(f"an image of {height}×{width} has no square of {self.size} pixels: enlarge it before")
-        left, top = (width - self.size) // 2, (height - self.size) // 2
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         return T.CropTransform(left, top, self.size, self.size, width, height)

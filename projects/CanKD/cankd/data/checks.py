@@ -1,6 +1,7 @@
 """Checks that a data set and a model fit each other, before training starts."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ import detectron2.data.transforms as T
 import numpy as np
 from cankd.utils import UserError
 from detectron2.config import instantiate
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import locate
@@ -21,7 +22,15 @@ from .annotation_checks import check_annotations
 from .image_checks import check_images
 from .records import dataset_names, describe_dataset
 
-__all__ = ["check_classes", "check_crops", "check_masks", "check_records", "check_shapes", "num_classes_of"]
+__all__ = [
+    "check_classes",
+    "check_crops",
+    "check_image_classes",
+    "check_masks",
+    "check_records",
+    "check_shapes",
+    "num_classes_of",
+]
 
 
 def check_records(
@@ -35,8 +44,8 @@ def check_records(
     """Makes sure that annotations and images can be used, as far as Detectron2's own mapper reads them.
 
     Args:
-        records: in Detectron2's format. Those of classification are not looked at: there are millions, and the mapper
-            names what is broken.
+        records: in Detectron2's format. Those of classification are looked at only if one of the two options below is
+            true: there are millions, and the mapper names what is broken.
         dataset: where they come from, in a config.
         mapper: of their loader.
         skip_broken: whether to go on without what is broken; None if all are needed, as they are to evaluate.
@@ -48,13 +57,17 @@ def check_records(
     Raises:
         UserError: see there.
     """
-    if not isinstance(records, list) or any("label" in record for record in records[:1]):
+    if not isinstance(records, list):
         return records
     source = describe_dataset(dataset)
-    if type(mapper) is DatasetMapper:
+    if any("label" in record for record in records[:1]):
+        if not (skip_broken or read_all_images):
+            return records
+    elif type(mapper) is DatasetMapper:
         # Ids of several files may be the same: evaluation alone needs to tell the images apart by them.
         unique_ids = skip_broken is None or len(dataset_names(dataset)) == 1
-        how = {"masks": mapper.use_instance_mask, "unique_ids": unique_ids, "skip_broken": skip_broken}
+        masks = mapper.instance_mask_format if mapper.use_instance_mask else ""
+        how = {"masks": masks, "unique_ids": unique_ids, "skip_broken": skip_broken}
         records = check_annotations(records, source, **how)
     elif skip_broken is None:
         return records  # what another mapper evaluates on need not be images
@@ -90,6 +103,36 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
     if found and max(found) >= num_classes:
         raise UserError(
             f"the data has {max(found) + 1} classes, but the model predicts {num_classes}: set num_classes in the "
+            "student's config (and in the teacher's, if it was trained on the same data)"
+        )
+
+
+def check_image_classes(datasets: Sequence[DictConfig], student: nn.Module) -> None:
+    """Makes sure that data sets of classification number the same classes alike, and that the model has as many.
+
+    Args:
+        datasets: that have been loaded; those without ``image_classes`` are not looked at.
+        student: see :func:`num_classes_of`.
+
+    Raises:
+        UserError: if two data sets, or data sets and model, have different classes.
+    """
+    names = [name for dataset in datasets for name in dataset_names(dataset)]
+    classes = {name: list(found) for name in names if (found := MetadataCatalog.get(name).get("image_classes"))}
+    if not classes:
+        return
+    (first, expected), *others = classes.items()
+    for name, found in others:
+        if found != expected:
+            i, pair = next(pair for pair in enumerate(itertools.zip_longest(expected, found)) if len({*pair[1]}) > 1)
+            raise UserError(
+                f"{first} has {len(expected)} classes and {name} {len(found)}, and class {i} is {pair[0]!r} in the one "
+                f"and {pair[1]!r} in the other: images of both can be used together only if their folders have the "
+                "same names"
+            )
+    if (num_classes := num_classes_of(student)) not in (None, len(expected)):
+        raise UserError(
+            f"{first} has {len(expected)} classes, but the model predicts {num_classes}: set num_classes in the "
             "student's config (and in the teacher's, if it was trained on the same data)"
         )
 

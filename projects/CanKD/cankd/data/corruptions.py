@@ -12,6 +12,8 @@ import numpy as np
 from cankd.utils import UserError, orders_differ
 from torch.utils.data import Dataset
 
+from .file_naming_mapper import FileNamingMapper
+
 __all__ = [
     "CORRUPTION_GROUPS",
     "MIN_SIDE",
@@ -172,7 +174,7 @@ class CorruptedDataset(Dataset):
         cell, i = divmod(index, len(self._records))
         record = self._records[i]
         self._corruption.target = self._cells[cell], image_id_of(record)
-        return self._mapper(record)
+        return FileNamingMapper(self._mapper)(record)
 
 
 class _Corruption(T.Augmentation):
@@ -190,5 +192,10 @@ class _Corruption(T.Augmentation):
 
 
 def image_id_of(record: dict) -> Any:
-    """Returns what names a record's image on every machine: its id, or its file's name where there is none."""
-    return record["image_id"] if "image_id" in record else record["file_name"].rpartition("/")[2]
+    """Returns what names a record's image on every machine: its id, or where there is none the end of its path.
+
+    That is the file's name, and where folders are classes also that of the folder.
+    """
+    if "image_id" in record:
+        return record["image_id"]
+    return "/".join(record["file_name"].split("/")[-2 if "label" in record else -1 :])

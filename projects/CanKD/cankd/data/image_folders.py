@@ -3,13 +3,14 @@
 import functools
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from cankd.utils import UserError
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
 
-from .images import IMAGE_SUFFIXES
+from .images import IMAGE_SUFFIXES, is_image_name
 
 __all__ = ["imagenet_classes", "load_image_folder", "register_image_folders"]
 
@@ -58,7 +59,11 @@ def _load_split(dataset, root, split, class_names):
             f"{root} has {len(differing)} classes in one of train and val only, the first is {differing[0]!r}: both "
             "need the same folders, as their order numbers the classes"
         )
-    metadata.set(image_classes=names if len(names) == len(folders) else folders)
+    classes = names if len(names) == len(folders) else folders
+    if len(set(classes)) < len(classes):
+        twice = next(name for name, count in Counter(classes).items() if count > 1)
+        raise UserError(f"{dataset} has two classes of the name {twice!r}: give each a name of its own (class_names)")
+    metadata.set(image_classes=classes)
     return load_image_folder(os.path.join(root, split))
 
 
@@ -92,7 +97,7 @@ def load_image_folder(root: str) -> list[dict]:
     by_class = []
     for label, name in enumerate(tqdm(list_classes(root), f"Listing {root}", unit="class", leave=False, disable=None)):
         folder = os.path.join(root, name)
-        files = sorted(file for file in os.listdir(folder) if file.lower().endswith(IMAGE_SUFFIXES))
+        files = sorted(filter(is_image_name, os.listdir(folder)))
         if not files:
             raise UserError(f"{folder} has no image ({', '.join(IMAGE_SUFFIXES)}): a class without images is none")
         by_class.append([{"file_name": os.path.join(folder, file), "label": label} for file in files])

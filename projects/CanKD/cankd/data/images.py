@@ -9,13 +9,26 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from tqdm import tqdm
 
-__all__ = ["IMAGE_SUFFIXES", "check_image", "check_sums", "is_turned", "list_images", "naming_broken_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "check_image",
+    "check_sums",
+    "is_image_name",
+    "is_turned",
+    "list_images",
+    "naming_broken_image",
+]
 
 _EXIF_ORIENTATION = 0x0112
 _LYING = (5, 6, 7, 8)  # orientations that swap width and height
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Of the files in a folder that are taken for images, in lower case."""
+
+
+def is_image_name(name: str) -> bool:
+    """Tells whether a file's name is that of an image, and not of a hidden file beside it, as macOS makes them."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def list_images(root: str) -> list[str]:
@@ -27,16 +40,22 @@ def list_images(root: str) -> list[str]:
         root: of the folder.
 
     Raises:
-        UserError: if there is no image.
+        UserError: if there is no image, or a folder cannot be read.
     """
-    files = []
-    for folder, subfolders, names in tqdm(os.walk(root), f"Listing {root}", unit="folder", leave=False, disable=None):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        images = (name for name in sorted(names) if name.lower().endswith(IMAGE_SUFFIXES))
-        files += [os.path.join(folder, name) for name in images if not name.startswith(".")]
+    files, seen = [], {os.path.realpath(root)}
+    folders = os.walk(root, onerror=_refuse_folder, followlinks=True)
+    for folder, subfolders, names in tqdm(folders, f"Listing {root}", unit="folder", leave=False, disable=None):
+        visible = {os.path.realpath(os.path.join(folder, n)): n for n in sorted(subfolders) if not n.startswith(".")}
+        subfolders[:] = [name for place, name in visible.items() if place not in seen]  # a link may lead back
+        seen |= visible.keys()
+        files += [os.path.join(folder, name) for name in sorted(filter(is_image_name, names))]
     if not files:
         raise UserError(f"there is no image ({', '.join(IMAGE_SUFFIXES)}) in {root} or below it")
     return files
+
+
+def _refuse_folder(error):
+    raise UserError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
 
 
 @contextlib.contextmanager
@@ -51,7 +70,9 @@ def naming_broken_image(path: str) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except UserError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image; it may be cut off ({error})") from error
 
 
@@ -80,7 +101,7 @@ def check_image(path: str, *, whole: bool = True, size: tuple[int, int] | None =
     Args:
         path: of the file.
         whole: whether all pixels are read, and not the head of the file alone.
-        size: width and height that it should have, before or after it is turned; None for any.
+        size: width and height that it should have once it is turned as its camera noted; None for any.
 
     Raises:
         UserError: if it cannot be read, has more than 8 bits a channel, which Detectron2 would clip to white, or is of
@@ -91,8 +112,9 @@ def check_image(path: str, *, whole: bool = True, size: tuple[int, int] | None =
             image.load()
             check_sums(path)
         mode, found = image.mode, image.size
-        fits = size is None or found == size or (found == size[::-1] and is_turned(image))
+        if size and size[0] != size[1] and found in (size, size[::-1]) and is_turned(image):
+            found = found[::-1]
     if mode.startswith(("I", "F")):
         raise UserError(f"{path} has pixels of mode {mode}: models take 8 bits a channel, so convert it first")
-    if not fits:
+    if size and found != size:
         raise UserError("{} has {}×{} pixels, and its annotation says {}×{}".format(path, *found, *size))

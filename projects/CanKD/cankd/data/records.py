@@ -134,7 +134,7 @@ def _check_images(records, described):
             wanted[folder].add(name)
     missing = []
     for folder, names in wanted.items():
-        present = os.listdir(folder) if os.path.isdir(folder) else ()
+        present = os.listdir(folder or ".") if os.path.isdir(folder or ".") else ()
         missing += [os.path.join(folder, name) for name in sorted(names.difference(present))]
     if missing:
         raise UserError(

@@ -7,7 +7,6 @@ from cankd.utils import UserError, place_of, where
 __all__ = ["register_datasets"]
 
 
-@functools.cache
 def register_datasets(path: str) -> None:
     """Runs a Python file that registers data sets, once: a data set cannot be registered again.
 
@@ -20,6 +19,11 @@ def register_datasets(path: str) -> None:
     if not os.path.isfile(path):
         raise UserError(f"--datasets {path} does not exist{place_of(path)}: check the path")
     try:
-        runpy.run_path(path)
+        _run_once(os.path.realpath(path))
     except Exception as error:  # it is the user's
         raise UserError(f"--datasets {path} fails with {type(error).__name__}: {error} ({where(error)})") from error
+
+
+@functools.cache
+def _run_once(path):
+    runpy.run_path(path)

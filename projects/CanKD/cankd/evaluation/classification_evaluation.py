@@ -47,9 +47,11 @@ class ClassificationEvaluator(DatasetEvaluator):
             outputs: as :class:`cankd.modeling.meta_arch.Classifier` gives them.
 
         Raises:
-            UserError: if the model has other classes than the data set.
+            UserError: if the model has other classes than the data set, or a record has no label.
         """
         for record, output in zip(inputs, outputs):
+            if "label" not in record:
+                raise UserError(f"{record.get('file_name', 'a record')} has no label: nothing can be measured on it")
             self._confusion.add(output["classes"], record["label"])
             self._in_top5 += record["label"] in output["classes"][:5].tolist()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from cankd.data import Cell
 
-__all__ = ["Grid", "metric_of", "severity_means", "summarize_robustness"]
+__all__ = ["Grid", "mean_corruption_error", "metric_of", "severity_means", "summarize_robustness"]
 
 Grid = Mapping[Cell, Mapping[str, Mapping[str, float]]]
 """Results of each cell, as an evaluator gives them: map from task to metrics."""
@@ -36,6 +36,31 @@ def summarize_robustness(grid: Grid, task: str, metric: str) -> dict[str, float 
     mean = statistics.mean(corrupted) if corrupted else None
     ratio = 100 * mean / clean if clean and mean is not None else None
     return {"clean": clean, "mPC": mean, "rPC": ratio}
+
+
+def mean_corruption_error(grid: Grid, baseline: Grid, task: str, metric: str) -> float | None:
+    """Returns the mean corruption error, a model's over a baseline's, in per cent (Hendrycks & Dietterich 2019).
+
+    They divide by the errors of AlexNet; here it is any model. Of each corruption the errors are summed over the
+    severities that there are, and divided; the mean is that of the ratios.
+
+    Args:
+        grid, baseline: with the same cells.
+        task: a key of :data:`ROBUSTNESS_METRICS`.
+        metric: of the task, in per cent; the error is what it lacks of 100.
+
+    Returns:
+        None without corrupted images, and where the baseline makes no error.
+    """
+
+    def error(of, corruption):
+        return sum(100 - metric_of(of, cell, task, metric) for cell in of if cell.corruption == corruption)
+
+    corruptions = {cell.corruption for cell in grid if cell.severity}
+    errors = [(error(grid, corruption), error(baseline, corruption)) for corruption in corruptions]
+    if not errors or not all(of_baseline for _, of_baseline in errors):
+        return None
+    return 100 * statistics.mean(own / of_baseline for own, of_baseline in errors)
 
 
 def severity_means(grid: Grid, task: str, metric: str, corruptions: tuple[str, ...]) -> dict[int, float]:

@@ -1,5 +1,6 @@
 from collections.abc import Mapping
 
+import torch
 from cankd.evaluation import confident_instances, match_greedily
 from cankd.utils import markdown_table
 from detectron2.structures import Boxes, Instances
@@ -58,10 +59,13 @@ class Agreement:
 
     def _compare(self, name, expected, found):
         if len(expected):
-            difference = (expected - found).abs().max().item()
-            # NaN stays, as no comparison with it holds.
-            if not difference <= self._largest.get(name, -1):
-                self._largest[name] = difference
+            difference = (expected - found).abs().max()
+            self._largest[name] = torch.maximum(difference, self._largest.get(name, difference))  # NaN stays
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was nothing to compare: the model found nothing, and the exported model no more."""
+        return not self._largest and not self._apart
 
     @property
     def holds(self) -> bool:

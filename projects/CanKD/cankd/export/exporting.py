@@ -1,4 +1,5 @@
 import os
+import tempfile
 from collections.abc import Sequence
 
 import torch
@@ -32,7 +33,8 @@ def export_model(
         images: of the test set, for the check. Larger ones are made smaller, smaller ones padded.
 
     Returns:
-        What goes into the file and what comes out, in one line, and how far it agrees with the model.
+        What goes into the file and what comes out, in one line, and how far it agrees with the model. Only where it
+        does, or is not checked, the file is written.
 
     Raises:
         UserError: if the checkpoint does not fit, there are no images, or the model cannot be exported.
@@ -46,10 +48,15 @@ def export_model(
     fill = getattr(model, "pixel_mean", torch.zeros(3, 1, 1))
     inputs = [_fit(image, (height, width), fill) for image in inputs]
     example = inputs[0] if inputs else fill.expand(3, height, width).contiguous()
-    names = write_exported(model, example, path, format=format)
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=".exporting_") as folder:
+        draft = os.path.join(folder, os.path.basename(path))
+        names = write_exported(model, example, draft, format=format)
+        agreement = _compare(model, ExportedModel(draft, format=format, names=names), inputs)
+        if agreement.holds or not inputs:
+            os.replace(draft, path)
     order = read_format(config.dataloader.get("test") or {}) or "the model's channel order"
     described = f"image (3, {height}, {width}), float32 from 0 to 255, {order} -> {', '.join(names)}"
-    return described, _compare(model, ExportedModel(path, format=format, names=names), inputs)
+    return described, agreement
 
 
 def _read_images(loader: DictConfig, count: int) -> list[Tensor]:

@@ -28,5 +28,4 @@ def fold_norms(module: nn.Module, *, keep: Collection[nn.Module] = ()) -> int:
         )
         conv.norm = None
         folded += 1
-    module.requires_grad_(False)
     return folded

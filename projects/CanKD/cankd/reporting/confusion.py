@@ -12,7 +12,7 @@ from cankd.visualization import draw_confusion_matrices
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from .models import LoadedModel
+from .models import LoadedModel, check_number
 
 __all__ = ["compare_confusion"]
 
@@ -47,8 +47,8 @@ def compare_confusion(
         UserError: if a model is neither, all know other classes than the data set, the data set has no annotations for
             it, a number is impossible, or the directory cannot be written.
     """
-    if images is not None and images < 1:
-        raise UserError(f"images is {images}: at least one has to be looked at")
+    if images is not None:
+        check_number(images)
     make_output_dir(output_dir)
     records = load_records(loader.dataset)[:images]
     metadata = metadata_of(loader.dataset)

@@ -14,7 +14,7 @@ from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 from torch import nn
 
-__all__ = ["LoadedModel", "choose_records", "load_models"]
+__all__ = ["LoadedModel", "check_number", "choose_records", "load_models"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +114,16 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
     return models
 
 
+def check_number(images: int) -> None:
+    """Makes sure that there are images to look at.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if images < 1:
+        raise UserError(f"there is nothing to look at: images is {images}")
+
+
 def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: int = 4) -> list[dict]:
     """Returns records of images to look at, in Detectron2's format.
 
@@ -126,8 +136,7 @@ def choose_records(config: DictConfig, *, inputs: Sequence[str] = (), images: in
         UserError: if a file is missing, cut off or not of 8 bits a channel, or there is nothing to look at.
     """
     dataset = test_data(config).dataset
-    if images < 1:
-        raise UserError(f"there is nothing to look at: images is {images}")
+    check_number(images)
     if inputs:
         metadata = metadata_of(dataset)
         if not any(metadata.get(names) for names in ("thing_classes", "stuff_classes", "image_classes")):

@@ -15,7 +15,7 @@ from detectron2.data.detection_utils import read_image
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from .models import LoadedModel, choose_records, load_models
+from .models import LoadedModel, check_number, choose_records, load_models
 
 __all__ = ["draw_comparison", "draw_data", "draw_predictions"]
 
@@ -32,8 +32,9 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
         columns: how many in a row.
 
     Raises:
-        UserError: if the data set cannot be read.
+        UserError: if there is nothing to draw, or the data set cannot be read.
     """
+    check_number(images)
     make_output_dir(os.path.dirname(path))
     records, metadata = load_records(dataset)[:images], metadata_of(dataset)
     pictures = []
@@ -72,9 +73,8 @@ def draw_predictions(
     Raises:
         UserError: if a checkpoint or an image is missing, or there is nothing to draw.
     """
+    check_number(images)
     make_output_dir(os.path.dirname(path))
-    if images < 1:
-        raise UserError(f"there is nothing to draw: images is {images}")
     models = load_models(config, baseline=baseline)
     if only_differing:
         if inputs or not {"student", "distilled student"} <= set(models):

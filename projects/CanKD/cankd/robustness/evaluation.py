@@ -8,8 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from cankd.data import MIN_SIDE, Cell, CorruptedDataset, compile_corruptions, load_records
-from cankd.engine import is_distillation, load_student, read_format, teacher_model
+from cankd.data import (
+    MIN_SIDE,
+    Cell,
+    CorruptedDataset,
+    check_records,
+    compile_corruptions,
+    load_records,
+    naming_broken_image,
+)
+from cankd.engine import is_distillation, load_student, lock_output_dir, read_format, teacher_model
 from cankd.evaluation import Grid, build_evaluator
 from cankd.utils import UserError
 from detectron2.config import instantiate
@@ -56,7 +64,8 @@ def evaluate_robustness(
         Map from name to results by cell; empty except on the main process.
 
     Raises:
-        UserError: if a model cannot be loaded, the data cannot be corrupted, or results cannot be written.
+        UserError: if a model cannot be loaded, the data cannot be corrupted, or results cannot be written, for example
+            because another run writes there.
     """
     if config.dataloader.get("evaluator") is None:
         raise UserError("the config has no dataloader.evaluator, so there is nothing to measure")
@@ -64,6 +73,14 @@ def evaluate_robustness(
     records = _load_records(config.dataloader.test)
     data = f"{fingerprint_data(config.dataloader, records)} {library} {channel_order}"
     entries = {name: _prepare(config, name, path, data, output_dir) for name, path in models.items()}
+    with lock_output_dir(output_dir):
+        _fill(config.dataloader, records, entries, cells, channel_order)
+        grids = {name: entry.store.load() for name, entry in entries.items()} if comm.is_main_process() else {}
+    return {name: {cell: grid[cell] for cell in cells} for name, grid in grids.items()}
+
+
+def _fill(data, records, entries, cells, channel_order):
+    """Computes the cells that the models' stores lack, and removes what belongs to other models or data."""
     if comm.is_main_process():
         for name, entry in entries.items():
             if count := entry.store.drop_others():
@@ -71,16 +88,12 @@ def evaluate_robustness(
     # The first process alone reads: the others may not see its disk, or see files that it removes.
     done = {name: set(entry.store.load()) for name, entry in entries.items()} if comm.is_main_process() else {}
     done = comm.all_gather(done)[0]
-    pending = {cell: [name for name in models if cell not in done[name]] for cell in cells}
+    pending = {cell: [name for name in entries if cell not in done[name]] for cell in cells}
     pending = {cell: names for cell, names in pending.items() if names}
     if len(pending) < len(cells):
         logger.info("%d of %d cells are done already.", len(cells) - len(pending), len(cells))
     if pending:
-        _run(config.dataloader, records, entries, pending, channel_order)
-    if not comm.is_main_process():
-        return {}
-    grids = {name: entry.store.load() for name, entry in entries.items()}
-    return {name: {cell: grid[cell] for cell in cells} for name, grid in grids.items()}
+        _run(data, records, entries, pending, channel_order)
 
 
 def corrupted_loader(
@@ -138,8 +151,9 @@ def _load_records(loader):
             "corrupted images need dataloader.test to have a dataset and a mapper, as detectron2.data."
             f"build_detection_test_loader takes them; it has {', '.join(loader)}"
         )
-    records = load_records(loader.dataset)
-    small = [record["file_name"] for record in records if min(_size(record)) < MIN_SIDE]
+    records = check_records(load_records(loader.dataset), loader.dataset, instantiate(loader.mapper), skip_broken=None)
+    sizes = map(_size, tqdm(records, "Reading sizes", unit="image", leave=False, disable=None))
+    small = [record["file_name"] for record, size in zip(records, sizes) if min(size) < MIN_SIDE]
     if small:
         raise UserError(
             f"{len(small)} of {len(records)} images are smaller than {MIN_SIDE} pixels and cannot be corrupted: "
@@ -151,7 +165,8 @@ def _load_records(loader):
 def _size(record):
     if {"height", "width"} <= record.keys():
         return record["height"], record["width"]
-    with Image.open(PathManager.get_local_path(record["file_name"])) as image:
+    path = record["file_name"]
+    with naming_broken_image(path), Image.open(PathManager.get_local_path(path)) as image:
         return image.size
 
 

@@ -21,8 +21,8 @@ def fingerprint_data(data: DictConfig, records: Sequence[dict]) -> str:
 
     Args:
         data: ``dataloader`` of a config. The number of workers does not count.
-        records: of the test set, in Detectron2's format. Of images and masks, ids and file sizes count; of a COCO
-            annotation file, its contents.
+        records: of the test set, in Detectron2's format. Of images and masks, ids, file sizes and labels count; of a
+            COCO annotation file, its contents.
     """
     data = copy.deepcopy(data)
     OmegaConf.resolve(data)
@@ -31,7 +31,7 @@ def fingerprint_data(data: DictConfig, records: Sequence[dict]) -> str:
     for record in records:
         files = [record[key] for key in ("file_name", "sem_seg_file_name") if key in record]
         sizes = [os.path.getsize(PathManager.get_local_path(path)) for path in files]
-        digest.update(repr((image_id_of(record), sizes)).encode())
+        digest.update(repr((image_id_of(record), sizes, *([record["label"]] if "label" in record else []))).encode())
     names = data.test.dataset.get("names", ())
     for name in [names] if isinstance(names, str) else names:
         if path := MetadataCatalog.get(name).get("json_file"):

@@ -3,7 +3,14 @@ import os
 from collections.abc import Mapping
 
 from cankd.data import CORRUPTION_GROUPS
-from cankd.evaluation import ROBUSTNESS_METRICS, Grid, metric_of, severity_means, summarize_robustness
+from cankd.evaluation import (
+    ROBUSTNESS_METRICS,
+    Grid,
+    mean_corruption_error,
+    metric_of,
+    severity_means,
+    summarize_robustness,
+)
 from cankd.utils import UserError, escape_markdown, markdown_table, replace_file, write_json
 from cankd.visualization import draw_severity_curves
 
@@ -32,6 +39,9 @@ def compare_robustness(grids: Mapping[str, Grid], output_dir: str, *, command: s
         task: {name: {m: summarize_robustness(grid, task, m) for m in metrics} for name, grid in grids.items()}
         for task, metrics in tasks.items()
     }
+    first = next(iter(grids))
+    for name, found in summary.get("classification", {}).items():
+        found["top1"]["mCE"] = mean_corruption_error(grids[name], grids[first], "classification", "top1")
     tables = {task: [_summary_table(task, summary[task])] for task in tasks}
     if any(cell.severity for grid in grids.values() for cell in grid):
         for task, metrics in tasks.items():
@@ -93,11 +103,10 @@ def _as_markdown(command, remarks, tables):
 
 
 def _summary_table(task, summary):
-    metrics = list(next(iter(summary.values())))
-    headers = ["", *(f"{metric}{suffix}" for metric in metrics for suffix in (" clean", " mPC", " rPC"))]
+    headers = ["", *(f"{metric} {key}" for metric, found in next(iter(summary.values())).items() for key in found)]
     rows = [
-        [name, *(_format(found[metric][key]) for metric in metrics for key in ("clean", "mPC", "rPC"))]
-        for name, found in summary.items()
+        [name, *(_format(value) for found in metrics.values() for value in found.values())]
+        for name, metrics in summary.items()
     ]
     return {"title": task, "headers": headers, "rows": rows}
 
@@ -105,7 +114,10 @@ def _summary_table(task, summary):
 def _remarks(grids, tasks):
     """Yields how to read the figures, and what keeps them from being those of the benchmark."""
     if "classification" in tasks:
-        yield "The mean corruption error is 100 − mPC of top1; it is not divided by AlexNet's."
+        yield (
+            f"mCE, the mean corruption error, divides by the errors of {next(iter(grids))}; published ones divide by "
+            "those of AlexNet. Images are corrupted before they are resized and cropped, those of ImageNet-C after it."
+        )
     cells = list(next(iter(grids.values())))
     severities = sorted({cell.severity for cell in cells} - {0})
     corruptions = {cell.corruption for cell in cells if cell.severity}

@@ -50,14 +50,15 @@ def model_arguments(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def named_path(text: str) -> tuple[str, str]:
-    """Splits NAME=PATH of a command line; the last part of a path alone is its name."""
+    """Splits NAME=PATH of a command line; the last part of a path alone is its name. What exists is a path alone."""
     name, separator, path = text.partition("=")
-    return (name, path) if separator else (os.path.basename(os.path.normpath(text)), text)
+    is_named = separator and not os.path.exists(text)
+    return (name, path) if is_named else (os.path.basename(os.path.normpath(text)), text)
 
 
 def image_size(text: str) -> tuple[int, int]:
     """Reads HEIGHTxWIDTH of a command line, in pixels."""
-    if not re.fullmatch(r"\d+x\d+", text):
+    if not re.fullmatch(r"[1-9]\d*x[1-9]\d*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 800x1344")
     height, width = map(int, text.split("x"))
     return height, width

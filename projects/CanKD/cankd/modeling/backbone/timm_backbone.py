@@ -52,12 +52,18 @@ class TimmBackbone(Backbone):
         self.net = _build(name, pretrained, checkpoint, kwargs)
         self.initial_weights = checkpoint or ("timm" if pretrained else "")
         """Where its weights come from: a checkpoint, "timm", or "" if they are random."""
-        classifier = self.net.get_classifier()
-        keeps = (pretrained or checkpoint) and isinstance(classifier, nn.Linear)
-        self.pretrained_classifier: Mapping[str, Tensor] = classifier.state_dict() if keeps else {}
-        """Weights of the linear layer that came with the network's; none if none came."""
+        weights = _linear_weights(self.net.get_classifier()) if self.initial_weights else {}
+        self.pretrained_classifier: Mapping[str, Tensor] = weights
+        """Weights of the linear layer that came with the network's; none if none came, or it has no linear one."""
+        config = self.net.pretrained_cfg if pretrained and not checkpoint else {}
+        self.pretrained_normalization: Mapping[str, list[float]] = {
+            f"pixel_{key}": [255 * value for value in config[key]] for key in ("mean", "std") if key in config
+        }
+        """``pixel_mean`` and ``pixel_std``, for RGB from 0 to 255, that timm's own weights expect; none for others."""
         self.net.reset_classifier(0)
         stages = _describe_stages(name, self.net)
+        if not out_features:
+            raise UserError(f"out_features is empty; {name} has {', '.join(stages)}")
         if unknown := [level for level in out_features if level not in stages]:
             raise UserError(f"out_features has {unknown}; {name} has {', '.join(stages)}")
         self._out_features = [level for level in stages if level in out_features]
@@ -106,6 +112,14 @@ def _build(name, pretrained, checkpoint, arguments):
         weights = f" with the weights {checkpoint}" if checkpoint else " with pretrained weights" if pretrained else ""
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(f"timm cannot build {name}{weights}: {reason}") from error
+
+
+def _linear_weights(classifier):
+    """Returns the weights of a linear layer, or of a convolution that is one; none of other classifiers."""
+    is_linear = isinstance(classifier, nn.Linear)
+    if not is_linear and not (isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1)):
+        return {}
+    return {name: value.flatten(1) if value.ndim == 4 else value for name, value in classifier.state_dict().items()}
 
 
 def _describe_stages(name, net):

@@ -54,6 +54,10 @@ class Classifier(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
         if pretrained := getattr(backbone, "pretrained_classifier", None):
             self._take_over(pretrained)
+        elif getattr(backbone, "initial_weights", ""):
+            logger.warning("The backbone is pre-trained, but the linear layer behind it starts from random weights.")
+        if known := getattr(backbone, "pretrained_normalization", None):
+            self._compare_normalization(known)
 
     def _take_over(self, pretrained):
         if pretrained["weight"].shape == self.classifier.weight.shape:
@@ -64,6 +68,12 @@ class Classifier(nn.Module):
             len(pretrained["weight"]),
             self.num_classes,
         )
+
+    def _compare_normalization(self, known):
+        used = {"pixel_mean": self.pixel_mean.flatten().tolist(), "pixel_std": self.pixel_std.flatten().tolist()}
+        if any(abs(a - b) > 1 for name in used for a, b in zip(used[name], known[name])):
+            wanted = ", ".join(f"{name}={[round(value, 3) for value in known[name]]}" for name in used)
+            logger.warning("The backbone was pre-trained on RGB images with %s: give the model the same.", wanted)
 
     @property
     def device(self) -> torch.device:
