@@ -45,6 +45,6 @@ train.wandb = dict(project=None, name=None, entity=None)
 
 # Annotations and images are checked before training. skip_broken goes on without those that cannot be used, and
 # says how many. read_all_images reads each image whole, which finds those that are cut off, and not its head alone.
-# Images of classification are checked only if one of the two is set: there are millions.
+# Training images of classification are checked only if one of the two is set: there are millions.
 train.skip_broken = False
 train.read_all_images = False

@@ -175,6 +175,21 @@ def test_step_is_that_of_one_process(quick_config):
     assert "total_batch_size is 4; it has to be a multiple" in check(config, num_images=0, num_gpus=3)[0]["problems"][0]
 
 
+def test_steps_that_add_up_take_their_time(quick_config):
+    config = quick_config(CANKD)
+    config.dataloader.train.total_batch_size, config.train.accumulate = 4, 2
+    step = check(config, num_images=0)[0]["step"]
+    assert step["images"] == 2
+    assert step["hours"] == pytest.approx(step["seconds"] * 2 * config.train.max_iter / 3600)
+
+
+def test_a_mapper_that_cannot_be_built_is_one_problem_among_others(quick_config):
+    config = quick_config(CANKD)
+    config.dataloader.train.mapper.augmentation = []
+    problems = check(config, num_images=0)[0]["problems"]
+    assert problems and all("mapper" in problem and "augmentation" in problem for problem in problems)
+
+
 def test_without_distillation_weight_or_evaluator(quick_config):
     config = quick_config(CANKD)
     config.model.head.weight = 0.0

@@ -37,7 +37,19 @@ def test_sizes_after_a_random_resize():
             L(T.RandomCrop)(crop_type="absolute", crop_size=(80, 150)),
             [(80, 150), (80, 100), (50, 150), (80, 150), (80, 100)],
         ),
-        (L(T.RandomCrop)(crop_type="relative", crop_size=(0.5, 0.5)), SIZES),
+        (
+            L(T.RandomCrop)(crop_type="relative", crop_size=(0.5, 0.5)),
+            [(50, 100), (100, 50), (25, 150), (200, 200), (50, 50)],
+        ),
+        (
+            L(T.RandomCrop)(crop_type="relative_range", crop_size=(0.5, 0.5)),
+            [(50, 100), (100, 50), (25, 150), (200, 200), (50, 50)],
+        ),
+        (
+            L(T.RandomCrop)(crop_type="absolute_range", crop_size=(60, 150)),
+            [(60, 60), (60, 60), (50, 60), (60, 60), (60, 60)],
+        ),
+        (L(T.ResizeShortestEdge)(short_edge_length=0), SIZES),
         (
             L(T.RandomCrop_CategoryAreaConstraint)(crop_type="absolute", crop_size=(80, 150)),
             [(80, 150), (80, 100), (50, 150), (80, 150), (80, 100)],
@@ -55,6 +67,10 @@ def test_sizes_after_a_random_resize():
 )
 def test_sizes_after_each_augmentation(augmentation, expected):
     assert sizes(augmentation).at_least == expected
+
+
+def test_a_crop_of_a_random_size_may_leave_the_image_whole():
+    assert sizes(L(T.RandomCrop)(crop_type="relative_range", crop_size=(0.5, 0.5))).largest == (400, 400)
 
 
 def test_headers_are_read_where_records_do_not_say(tmp_path):

@@ -4,6 +4,8 @@ import numpy as np
 import pycocotools.mask
 import pytest
 from cankd.data.annotation_checks import _run_lengths, check_annotations
+from cankd.data.checks import check_records
+from detectron2.data import DatasetMapper
 from detectron2.structures import BoxMode
 
 POLYGON = [[1, 1, 5, 1, 5, 5]]
@@ -145,3 +147,12 @@ def test_an_rle_mask_where_polygons_are_read():
         check_annotations(records, "mine.json", masks="polygon")
     records[0]["annotations"][0]["iscrowd"] = 1  # the mapper leaves a crowd out
     assert check_annotations(records[:1], "mine.json", masks="polygon") == records[:1]
+
+
+def test_an_rle_mask_is_no_fault_where_images_are_evaluated():
+    records = make_records(segmentation=pycocotools.mask.encode(np.ones((80, 100), np.uint8, order="F")))
+    options = {"augmentations": [], "image_format": "BGR", "use_instance_mask": True}
+    for is_train in (False, True):
+        mapper = DatasetMapper(is_train=is_train, **options)
+        with pytest.raises(ValueError, match="RLE masks" if is_train else "images that cannot be used"):
+            check_records(records, {}, mapper, skip_broken=None)

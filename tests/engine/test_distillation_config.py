@@ -85,6 +85,10 @@ def test_a_distillation_takes_another_method():
     assert load_config(pair, inherit=True).train.inherit == "auto"
     inheriting = model_zoo.get_config_file("DigitScenes/retinanet_R10_from_R18_inherit.py")
     assert load_config(inheriting, method="pkd").train.inherit == load_config(inheriting).train.inherit
+    assert load_config(inheriting, method="pkd_published").train.inherit is None
+    assert load_config(inheriting, method="fgd_published").train.inherit
+    twice = load_config(inheriting, method="pkd_inherit", inherit=True).train
+    assert twice.inherit and twice.output_dir.endswith("_pkd_inherit")
     with pytest.raises(ValueError, match="--method and --inherit need a teacher"):
         load_config(STUDENT, method="pkd")
 

@@ -154,3 +154,30 @@ def test_refuses_what_cannot_be(quick_config):
         use_method(quick_config("DigitScenes/faster_rcnn_R10_from_R18.py"), "kd")
     with pytest.raises(ValueError, match="cwd_logits compares class logits .* none are known of Classifier.* for kd"):
         use_method(quick_config(CLASSIFIER), "cwd_logits")
+
+
+def test_a_published_setting_is_added_once(quick_config):
+    config = quick_config("DigitScenes/pspnet_R10_from_R18.py")
+    head = instantiate(use_method(config, "mgd+cwd_logits_published").model.head)
+    assert [type(part).__name__ for part in head.heads] == ["MGDHead", "CWDHead"]
+
+
+def test_levels_of_a_sum_are_those_of_its_features(quick_config):
+    config = quick_config(RETINANET)
+    config.model.head.levels = ["p3", "p4"]
+    assert instantiate(use_method(use_method(config, "kd+cankd"), "fgd").model.head).levels == ("p3", "p4")
+    assert use_method(use_method(config, "kd"), "pkd").model.head.levels is None  # the distiller chooses
+
+
+@pytest.mark.parametrize("method", ["cankd", "mgd", "diffkd"])
+def test_a_classifiers_recipe_on_logits_takes_methods_on_features(quick_config, method):
+    config = use_method(use_method(quick_config(CLASSIFIER), "kd"), method)
+    config.model.teacher.weights = None
+    pair, *_ = build_model(config).pairs
+    assert pair.student == "res5"
+
+
+@pytest.mark.parametrize("recipe, weight", [("fcos_R50_from_R101", 10.0), ("faster_rcnn_R50_from_R101", 6.0)])
+def test_pkd_has_one_weight_for_dense_detectors(recipe, weight):
+    config = model_zoo.get_config(f"COCO-Detection/{recipe}.py")
+    assert instantiate(use_method(config, "pkd").model.head).weight == weight

@@ -86,6 +86,12 @@ def test_no_gpu_is_one_process():
         launch(pytest.fail, -1)
 
 
+@pytest.mark.parametrize("rank", [-1, 2])
+def test_machines_are_numbered_from_0(rank):
+    with pytest.raises(UserError, match=rf"--machine-rank is {rank}; of 2 machine\(s\) the first is 0, the last 1"):
+        launch(pytest.fail, num_machines=2, machine_rank=rank, dist_url="tcp://localhost:1")
+
+
 @pytest.mark.parametrize("dist_url", ["auto", "env://", "tcp://host", "tcp://host:many", "file:///tmp/x"])
 def test_machines_need_a_place_to_meet(dist_url):
     with pytest.raises(UserError, match="2 machine.* need tcp://HOST:PORT"):

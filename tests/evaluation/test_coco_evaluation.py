@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from cankd.data import register_subset
 from cankd.evaluation import FastCOCOEvaluator
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
@@ -48,6 +49,23 @@ def test_equals_pycocotools(tiny_scenes, tasks):
         assert found[task].keys() == expected[task].keys()
         for name, value in expected[task].items():
             assert found[task][name] == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+def test_a_part_of_a_data_set_is_evaluated_on_its_own_images(tiny_scenes):
+    register_subset("part", tiny_scenes[1], start=1, stop=3)
+    try:
+        records = DatasetCatalog.get("part")
+        evaluator = FastCOCOEvaluator("part", ("bbox",))
+        evaluator.reset()
+        for record in records:
+            boxes = [BoxMode.convert(a["bbox"], BoxMode.XYWH_ABS, BoxMode.XYXY_ABS) for a in record["annotations"]]
+            found = Instances((160, 160), pred_boxes=Boxes(torch.tensor(boxes)), scores=torch.ones(len(boxes)))
+            found.pred_classes = torch.tensor([a["category_id"] for a in record["annotations"]])
+            evaluator.process([record], [{"instances": found}])
+        assert evaluator.evaluate()["bbox"]["AP"] == pytest.approx(100)
+    finally:
+        DatasetCatalog.remove("part")
+        MetadataCatalog.remove("part")
 
 
 def test_no_predictions_give_nan(tiny_scenes):

@@ -359,6 +359,6 @@ def test_two_evaluations_do_not_write_to_one_folder(run, tmp_path):
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "robustness")], **pipes) as other:
         other.stdout.readline()
-        with pytest.raises(UserError, match="robustness is in use by another run"):
+        with pytest.raises(UserError, match="^the directory .*robustness is in use by another run"):
             run()
         other.communicate(b"\n")

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import pathlib
 
@@ -74,3 +75,11 @@ def test_candidates_start_alike(search, tmp_path):
 def test_refuses_arguments(search, arguments, message):
     with pytest.raises(SystemExit, match=message):
         search(*arguments)
+
+
+def test_two_searches_do_not_share_a_folder(search, tmp_path):
+    (tmp_path / "search").mkdir()
+    with open(tmp_path / "search" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit, match="the directory .*search is in use by another run"):
+            search("--scope", "global", "--budget", "12")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from cankd.data import check_records, load_records
+from cankd.data import check_image_classes, check_records, load_records
 from cankd.engine import (
     build_model,
     build_part,
@@ -80,6 +80,8 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
     with findings.collect():
         found["weights"] = load_start(model, config.train, findings)
     found["learning_rate"] = describe_learning_rate(config, findings)
+    with findings.collect():
+        check_image_classes([data[split].dataset for split in records if "dataset" in data[split]], model.student)
     if num_images and data.get("evaluator") is not None and records.get("test"):
         with findings.collect():
             found.update(compare_first_scores(model, data, records["test"], num_images, findings))
@@ -103,7 +105,7 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
             sizes = describe_sizes(records["train"], data.train, findings)
         with findings.collect():
             found.update(take_first_step(config, model, records["train"], num_gpus, findings))
-            batch_size = max(1, data.train.get("total_batch_size", 1) // num_gpus)
+            batch_size = max(1, data.train.get("total_batch_size", 1) // (num_gpus * config.train.accumulate))
             found["too small"] = describe_small_images(model, sizes, batch_size, findings)
             found["left out"] = list(found["too small"])
         if sizes is not None:

@@ -79,7 +79,8 @@ def compare_first_scores(
 
 def _lowest_score(metric, teacher):
     """Returns what a teacher has to reach; of a classifier, beyond what guessing gives."""
-    guessed = 100 / num_classes_of(teacher) if metric == "top1" else 0
+    num_classes = num_classes_of(teacher) if metric == "top1" else None
+    guessed = 100 / num_classes if num_classes else 0
     return guessed + LOWEST_SCORES[metric] * (1 - guessed / 100)
 
 

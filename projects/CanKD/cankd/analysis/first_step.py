@@ -50,7 +50,7 @@ def take_first_step(
             "dataloader.train.total_batch_size, train on more GPUs (--num-gpus), or add train.amp.enabled=True"
         ) from error
     _describe_gradients(measured, model, findings)
-    hours = seconds * config.train.max_iter / 3600
+    hours = seconds * config.train.accumulate * config.train.max_iter / 3600
     step = {"images": len(batch), "device": _name_of(config.train.device), "seconds": seconds, "hours": hours}
     _describe_step(step, measured.memory, config.train.max_iter, findings)
     costs = count_costs(model, batch[0])

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import detectron2.data.transforms as T
 from cankd.data import CenterCrop, RandomResizedCrop, is_turned
+from cankd.engine import build_part
 from cankd.utils import UserError
-from detectron2.config import instantiate
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
 from PIL import Image
@@ -64,9 +64,10 @@ def find_training_sizes(records: Sequence[Mapping], mapper: DictConfig) -> Image
         mapper: lazy call of a mapper. Of its augmentations those count that resize or crop.
 
     Raises:
-        UserError: if a header cannot be read.
+        UserError: if the mapper cannot be built, or a header cannot be read.
     """
-    augmentations = getattr(getattr(instantiate(mapper), "augmentations", None), "augs", ())
+    built = build_part("the data loader's mapper", mapper)
+    augmentations = getattr(getattr(built, "augmentations", None), "augs", ())
     sizes = _original_sizes(records)
     resize = functools.partial(_resize_all, set(sizes), augmentations)
     at_least, at_middle, at_most = (resize(pick) for pick in (min, statistics.median, max))
@@ -120,7 +121,8 @@ def _resize(augmentation: object, size: Size, pick: Pick) -> Size:
 
 @_resize.register
 def _(augmentation: T.ResizeShortestEdge, size: Size, pick: Pick) -> Size:
-    return augmentation.get_output_shape(*size, pick(augmentation.short_edge_length), augmentation.max_size)
+    length = pick(augmentation.short_edge_length)
+    return augmentation.get_output_shape(*size, length, augmentation.max_size) if length else size
 
 
 @_resize.register
@@ -143,7 +145,12 @@ def _(augmentation: T.Augmentation, size: Size, pick: Pick) -> Size:
 
 @_resize.register
 def _(augmentation: T.RandomCrop, size: Size, pick: Pick) -> Size:
-    return augmentation.get_crop_size(size) if augmentation.crop_type == "absolute" else size
+    crop = augmentation.crop_size
+    if augmentation.crop_type == "absolute_range":
+        return tuple(int(pick(min(side, bound) for bound in crop)) for side in size)
+    if augmentation.crop_type == "relative_range":
+        return tuple(int(side * pick((share, 1.0)) + 0.5) for side, share in zip(size, crop))
+    return augmentation.get_crop_size(size)  # nothing is drawn
 
 
 @_resize.register

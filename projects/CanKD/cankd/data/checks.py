@@ -66,7 +66,9 @@ def check_records(
     elif type(mapper) is DatasetMapper:
         # Ids of several files may be the same: evaluation alone needs to tell the images apart by them.
         unique_ids = skip_broken is None or len(dataset_names(dataset)) == 1
-        masks = mapper.instance_mask_format if mapper.use_instance_mask else ""
+        # Of an image to evaluate on, the mapper leaves the annotations out.
+        mask_format = mapper.instance_mask_format if mapper.is_train else "bitmask"
+        masks = mask_format if mapper.use_instance_mask else ""
         how = {"masks": masks, "unique_ids": unique_ids, "skip_broken": skip_broken}
         records = check_annotations(records, source, **how)
     elif skip_broken is None:

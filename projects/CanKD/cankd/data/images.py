@@ -1,6 +1,7 @@
 """Image files that a user gives: which they are, and what is wrong with those that cannot be used."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 
@@ -18,6 +19,8 @@ __all__ = [
     "list_images",
     "naming_broken_image",
 ]
+
+logger = logging.getLogger(__name__)
 
 _EXIF_ORIENTATION = 0x0112
 _LYING = (5, 6, 7, 8)  # orientations that swap width and height
@@ -40,10 +43,10 @@ def list_images(root: str) -> list[str]:
         root: of the folder.
 
     Raises:
-        UserError: if there is no image, or a folder cannot be read.
+        UserError: if there is no image. Of a folder that cannot be read a warning is logged.
     """
     files, seen = [], {os.path.realpath(root)}
-    folders = os.walk(root, onerror=_refuse_folder, followlinks=True)
+    folders = os.walk(root, onerror=_warn_of_folder, followlinks=True)
     for folder, subfolders, names in tqdm(folders, f"Listing {root}", unit="folder", leave=False, disable=None):
         visible = {os.path.realpath(os.path.join(folder, n)): n for n in sorted(subfolders) if not n.startswith(".")}
         subfolders[:] = [name for place, name in visible.items() if place not in seen]  # a link may lead back
@@ -54,8 +57,8 @@ def list_images(root: str) -> list[str]:
     return files
 
 
-def _refuse_folder(error):
-    raise UserError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
+def _warn_of_folder(error):
+    logger.warning("The folder %s is left out: %s", error.filename, error.strerror)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from .build import is_distillation, read_format
 from .config_file import read_config
-from .methods import use_method
+from .methods import is_as_published, use_method
 
 __all__ = ["change_method", "distill"]
 
@@ -46,7 +46,7 @@ def distill(
         input_format=_read_format(config),
     )
     config.train.inherit = None
-    config = use_method(config, f"{method}_inherit" if inherit else method)
+    config = use_method(config, method, inherit=inherit)
     return _rename_output(config, method, inherit)
 
 
@@ -54,7 +54,7 @@ def change_method(config: DictConfig, method: str, inherit: bool) -> DictConfig:
     """Returns the config of a distillation with another method; ``train.output_dir`` gets its name behind it.
 
     Args:
-        config: of a distillation. If its student inherits, it goes on to.
+        config: of a distillation. If its student inherits, it goes on to, unless the method is asked for as published.
         method: see :func:`use_method`; "" for the config's own.
         inherit: whether the student inherits even if the config does not say so.
 
@@ -64,7 +64,8 @@ def change_method(config: DictConfig, method: str, inherit: bool) -> DictConfig:
     if not is_distillation(config):
         raise UserError("--method and --inherit need a teacher: give --teacher and --teacher-weights, or such a config")
     if method:
-        config = use_method(config, f"{method}_inherit" if inherit or config.train.inherit else method)
+        goes_on = bool(config.train.inherit) and not is_as_published(method)
+        config = use_method(config, method, inherit=inherit or goes_on)
     elif inherit:
         config.train.inherit = config.train.inherit or "auto"
     return _rename_output(config, method, inherit)
@@ -72,7 +73,8 @@ def change_method(config: DictConfig, method: str, inherit: bool) -> DictConfig:
 
 def _rename_output(config, method, inherit):
     stem = os.path.splitext(os.path.basename(method))[0].replace("+", "_")  # a method may be a file
-    parts = [os.path.normpath(config.train.output_dir), stem, "inherit" if inherit else ""]
+    inheriting = "inherit" if inherit and not stem.endswith("_inherit") else ""
+    parts = [os.path.normpath(config.train.output_dir), stem, inheriting]
     config.train.output_dir = "_".join(filter(None, parts))
     return config
 

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 from cankd.modeling.distillation_heads.detkds_genes import SEARCH_SPACES, SEARCH_WEIGHTS, check_genes
-from cankd.utils import UserError, make_output_dir, write_json
+from cankd.utils import UserError, write_json
 from detectron2.utils import comm
 from omegaconf import DictConfig
 
 from .build import is_distillation
 from .candidates import Candidates
 from .evolution import Evolution
+from .preflight import lock_output_dir
 
 __all__ = ["search_distiller"]
 
@@ -60,7 +61,6 @@ def search_distiller(
             f"Nothing evolves: each scope has {num_candidates} candidates, no more than the population of "
             f"{population}. Raise the budget, or lower the population or the iterations."
         )
-    make_output_dir(output_dir)
     candidates = Candidates(
         config, os.path.join(output_dir, "candidates"), iterations=iterations, metric=metric, report=report
     )
@@ -68,12 +68,13 @@ def search_distiller(
         _search,
         candidates,
         num_candidates,
-        config.dataloader.train.total_batch_size // comm.get_world_size(),
+        config.dataloader.train.total_batch_size // (comm.get_world_size() * config.train.accumulate),
         evolves=evolves,
         population=population,
         seed=seed,
     )
-    best = _search_forms_then_weights(search, scopes)
+    with lock_output_dir(output_dir, called="the directory "):
+        best = _search_forms_then_weights(search, scopes)
     path = os.path.join(output_dir, "best.json")
     if comm.is_main_process():
         write_json(path, best)

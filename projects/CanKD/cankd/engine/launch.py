@@ -52,6 +52,11 @@ def launch(
             )
         _run_started(main, args, started)
         return
+    if not 0 <= machine_rank < num_machines:
+        raise UserError(
+            f"--machine-rank is {machine_rank}; of {num_machines} machine(s) the first is 0, the last "
+            f"{num_machines - 1}"
+        )
     check_processes(num_gpus)
     num_gpus = num_gpus or 1  # 0 is Detectron2's way to say that there is no GPU
     if num_gpus * num_machines == 1:

@@ -11,6 +11,7 @@ from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import FCOS, GeneralizedRCNN, RetinaNet, SemanticSegmentor
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
@@ -18,7 +19,7 @@ from .build import is_distillation
 from .published import Published, published_setting, pyramid_levels
 from .yacs_file import parse_yacs
 
-__all__ = ["METHODS", "add_up", "use_method"]
+__all__ = ["METHODS", "add_up", "is_as_published", "use_method"]
 
 # Of each method the head, its arguments for any architecture, and those of some. Where an architecture is not
 # published, those of the nearest one stand; the heads' docstrings have the sources.
@@ -26,7 +27,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
     "cankd": (heads.CanKDHead, {}, {}),
     "no_attention": (heads.CanKDHead, dict(attention=False), {}),
     "linear": (heads.CanKDHead, dict(affinity="linear"), {}),
-    "pkd": (heads.PKDHead, dict(weight=6.0), {RetinaNet: dict(weight=10.0), RepPoints: dict(weight=10.0)}),
+    "pkd": (heads.PKDHead, dict(weight=6.0), {DenseDetector: dict(weight=10.0)}),
     "at": (heads.ATHead, {}, {Classifier: dict(levels=["res2", "res3", "res4", "res5"])}),
     "cwd": (
         heads.CWDHead,
@@ -89,12 +90,12 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
     "cwd_logits": (heads.CWDHead, dict(weight=3.0, temperature=4.0), {}),
 }
 _ON_LOGITS = ("kd", "cwd_logits")
-_CLASSIFIER_LOGITS = ["classifier"]
+_CLASSIFIER_LOGITS, _LAST_STAGE = ["classifier"], ["res5"]
 _INHERITING = "_inherit"
 _AS_PUBLISHED = "_published"
 
 
-def use_method(config: DictConfig, name: str) -> DictConfig:
+def use_method(config: DictConfig, name: str, *, inherit: bool = False) -> DictConfig:
     """Returns a distillation's config with another method.
 
     Args:
@@ -105,6 +106,7 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
             With "_published" behind it, levels and † are those of the method's publication, and not the config's.
             With "_inherit" behind it, the student starts from the teacher's neck and head (†), as ``train.inherit``
             says; if it says nothing, "auto". The config's own method keeps the config's other options.
+        inherit: as "_inherit" behind the name.
 
     Raises:
         UserError: if the config has no teacher, the method is unknown, its file is unusable, it is not published for
@@ -113,18 +115,24 @@ def use_method(config: DictConfig, name: str) -> DictConfig:
     if not is_distillation(config):
         raise UserError("methods are compared by the config of a distillation, and this one describes a plain model")
     config = copy.deepcopy(config)
-    inherits, name = name.endswith(_INHERITING), name.removesuffix(_INHERITING)
+    inherits, name = inherit or name.endswith(_INHERITING), name.removesuffix(_INHERITING)
     published, name = name.endswith(_AS_PUBLISHED), name.removesuffix(_AS_PUBLISHED)
     if name == "alone":
         config.model.head.weight = 0.0
     else:
         chosen = [(part, _setting(config.model, part, published)) for part in name.split("+")]
-        chosen += [(setting.beside, Published()) for _, setting in chosen if setting.beside]
+        beside = {setting.beside for _, setting in chosen} - {"", *(part for part, _ in chosen)}
+        chosen += [(part, Published()) for part in sorted(beside)]
         parts = [head for part, setting in chosen for head in _heads(config.model, part, setting)]
         config.model.head = add_up(parts)
         inherits = inherits or any(setting.inherits for _, setting in chosen)
     config.train.inherit = (config.train.inherit or "auto") if inherits else None
     return config
+
+
+def is_as_published(name: str) -> bool:
+    """Tells whether a method's name, see :func:`use_method`, asks for its published levels and †."""
+    return name.removesuffix(_INHERITING).endswith(_AS_PUBLISHED)
 
 
 def add_up(parts: Sequence[DictConfig]) -> DictConfig:
@@ -155,9 +163,11 @@ def _heads(model, name, setting):
         own = copy.deepcopy(own)
         own.update({"levels": levels} if levels else {})
         return [own]
-    if not levels:
-        levels = _logit_levels(model.student, architecture, name) if name in _ON_LOGITS else own.get("levels")
-    arguments = {**({"levels": list(levels)} if levels else {}), **arguments}
+    if name in _ON_LOGITS:
+        arguments = {"levels": levels or _logit_levels(model.student, architecture, name), **arguments}
+    elif levels or "levels" in (features := _features_of(own, model.student, architecture)):
+        chosen = levels or features["levels"]
+        arguments = {"levels": chosen and list(chosen), **arguments}
     for base, published in by_architecture.items():
         if issubclass(architecture, base):
             arguments = {**arguments, **published}
@@ -192,14 +202,27 @@ def _architecture_of(model):
     return _target_of(model)
 
 
-def _logit_levels(student, architecture, method):
-    """Returns where a student's class logits come from."""
+def _features_of(own, student, architecture):
+    """Returns the first of a config's heads that does not compare class logits; one with the usual levels if all do."""
+    logits = _find_logit_levels(student, architecture)
+    usual = {"levels": _LAST_STAGE if issubclass(architecture, Classifier) else None}
+    return next((part for part in own.get("heads", [own]) if not logits or part.get("levels") != logits), usual)
+
+
+def _find_logit_levels(student, architecture):
+    """Returns where a student's class logits come from, None where it is not known."""
     if issubclass(architecture, (RetinaNet, FCOS)):
         return [f"head:0:{i}" for i in range(len(pyramid_levels(student, architecture)))]
     if issubclass(architecture, SemanticSegmentor):
         return ["sem_seg_head.predictor"]
-    if issubclass(architecture, Classifier) and method != "cwd_logits":  # which compares positions
-        return _CLASSIFIER_LOGITS
+    return _CLASSIFIER_LOGITS if issubclass(architecture, Classifier) else None
+
+
+def _logit_levels(student, architecture, method):
+    """Returns where a student's class logits come from."""
+    levels = _find_logit_levels(student, architecture)
+    if levels and not (levels is _CLASSIFIER_LOGITS and method == "cwd_logits"):  # which compares positions
+        return levels
     raise UserError(
         f"{method} compares class logits at places that student and teacher share, and none are known of "
         f"{architecture.__name__}: RetinaNet, FCOS and segmentors have some, classifiers for kd"

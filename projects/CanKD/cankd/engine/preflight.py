@@ -57,30 +57,37 @@ def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     torch.backends.cudnn.benchmark = not args.eval_only and config.train.get("cudnn_benchmark", False)
 
 
+_OUTPUT_DIR = "train.output_dir="
+
+
 def check_output_dir(path: str) -> None:
     """Makes sure that a run can be written.
 
     Raises:
         UserError: if the directory cannot be made or written to.
     """
-    make_output_dir(path, called="train.output_dir=")
+    make_output_dir(path, called=_OUTPUT_DIR)
 
 
 @contextlib.contextmanager
-def lock_output_dir(path: str) -> Iterator[None]:
+def lock_output_dir(path: str, *, called: str = _OUTPUT_DIR) -> Iterator[None]:
     """Keeps other runs out of a run's directory; the main process has the lock, and all know if it does not get it.
 
     What a killed run has left of checkpoints that it was writing is removed.
 
+    Args:
+        path: the directory.
+        called: what stands before the path in a message.
+
     Raises:
         UserError: if the directory cannot be made or written to, or another run has it.
     """
-    check_output_dir(path)
+    make_output_dir(path, called=called)
     problem = None
     with contextlib.ExitStack() as stack:
         if comm.is_main_process():
             try:
-                stack.enter_context(lock_directory(path, called="train.output_dir="))
+                stack.enter_context(lock_directory(path, called=called))
             except UserError as error:
                 problem = str(error)
         if problem := comm.all_gather(problem)[0]:

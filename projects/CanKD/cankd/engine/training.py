@@ -128,7 +128,7 @@ def _train(config, resume, extra_hooks):
     options = config.train
     check_batch_size(config.dataloader.train, comm.get_world_size(), options.accumulate)
     if config.dataloader.get("evaluator") is not None:
-        _build_loader(config.dataloader.test)  # what is wrong with it shows now, not after training
+        _build_loader(config.dataloader.test, options=options)  # what is wrong with it shows now, not after training
         build_part("dataloader.evaluator", config.dataloader.evaluator, build_evaluator)
     seed_all_rng(None if options.seed < 0 else options.seed + comm.get_rank())
     model = build_model(config)
@@ -222,10 +222,12 @@ def _build_loader(loader, student=None, options=None):
         return build_loader(loader)
     records, mapper = load_records(loader.dataset), None
     if "mapper" in loader:
-        mapper, how = build_part("the data loader's mapper", loader.mapper), {"skip_broken": None}
-        if student is not None:
-            how = {"skip_broken": options.skip_broken, "read_all_images": options.read_all_images}
-        records = check_records(records, loader.dataset, mapper, **how)
+        mapper = build_part("the data loader's mapper", loader.mapper)
+        skip_broken = None if student is None else options.skip_broken
+        read_all_images = options is not None and options.read_all_images
+        records = check_records(
+            records, loader.dataset, mapper, skip_broken=skip_broken, read_all_images=read_all_images
+        )
     if student is not None:
         check_classes(records, student)
         check_crops(records, loader)

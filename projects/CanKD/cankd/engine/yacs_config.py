@@ -26,6 +26,7 @@ from detectron2.data import (
 from detectron2.engine import DefaultTrainer
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.solver import build_lr_scheduler, get_default_optimizer_params
+from detectron2.solver.build import GradientClipType
 from detectron2.utils import comm
 from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig, OmegaConf
@@ -49,7 +50,15 @@ def convert_yacs(config: CfgNode) -> DictConfig:
 
     Args:
         config: whole, as ``get_cfg`` and ``merge_from_file`` give it.
+
+    Raises:
+        UserError: if it asks for what is not done here.
     """
+    if config.TEST.PRECISE_BN.ENABLED:
+        raise UserError(
+            "TEST.PRECISE_BN.ENABLED=True computes the norms' statistics anew before each evaluation, which is not "
+            "done here: add TEST.PRECISE_BN.ENABLED=False"
+        )
     config = DefaultTrainer.auto_scale_workers(config, comm.get_world_size())
     return OmegaConf.create(
         {
@@ -187,6 +196,7 @@ def build_optimizer(*, params: Sequence[dict], clip_gradients: Mapping, **option
     """
     optimizer = torch.optim.SGD(params, foreach=True, **options)
     if clip_gradients["ENABLED"]:
+        GradientClipType(clip_gradients["CLIP_TYPE"])  # fails if it is unknown
         optimizer.register_step_pre_hook(functools.partial(_clip_gradients, dict(clip_gradients)))
     return optimizer
 

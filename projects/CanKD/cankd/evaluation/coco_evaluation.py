@@ -34,7 +34,8 @@ class FastCOCOEvaluator(COCOEvaluator):
     ):
         """
         Args:
-            dataset_name, kwargs: see :class:`COCOEvaluator`.
+            dataset_name, kwargs: see :class:`COCOEvaluator`. If its metadata have ``image_ids``, only these images of
+                the annotation file count.
             tasks: some of "bbox", "segm" and "keypoints"; what the predictions hold if not given.
             kpt_oks_sigmas: how exactly each keypoint can be placed, see COCO's keypoint evaluation. If not given,
                 ``keypoint_oks_sigmas`` of the data set's metadata; without them COCO's, for its 17 keypoints.
@@ -72,6 +73,8 @@ class FastCOCOEvaluator(COCOEvaluator):
         if not self._do_evaluation:
             self._logger.info("The annotations are not available: nothing is evaluated.")
             return
+        if img_ids is None:
+            img_ids = self._metadata.get("image_ids")
         ground_truth = COCO(PathManager.get_local_path(self._metadata.json_file))
         for task in sorted(tasks):
             evaluation = None

@@ -73,7 +73,7 @@ def evaluate_robustness(
     records = _load_records(config.dataloader.test)
     data = f"{fingerprint_data(config.dataloader, records)} {library} {channel_order}"
     entries = {name: _prepare(config, name, path, data, output_dir) for name, path in models.items()}
-    with lock_output_dir(output_dir):
+    with lock_output_dir(output_dir, called="the directory "):
         _fill(config.dataloader, records, entries, cells, channel_order)
         grids = {name: entry.store.load() for name, entry in entries.items()} if comm.is_main_process() else {}
     return {name: {cell: grid[cell] for cell in cells} for name, grid in grids.items()}

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import detectron2
 import torch.distributed as dist
 from detectron2.utils import comm
+from omegaconf.errors import OmegaConfBaseException
 
 __all__ = [
     "ComparisonError",
@@ -103,7 +104,8 @@ _PACKAGES = tuple(folder + os.sep for folder in _FOLDERS)
 
 
 def report_mistakes(when_interrupted: str = "") -> Callable:
-    """Decorates a command: a :class:`UserError` prints one line and exits with 1, a full disk likewise.
+    """Decorates a command: a :class:`UserError` prints one line and exits with 1, as do a full disk and a config that
+    lacks an option or refers to one that it lacks.
 
     A signal ends it with 128 and its number, as shells have it.
 
@@ -124,14 +126,13 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
                 if _rank() == 0:
                     print(f"Interrupted. {when_interrupted}".strip(), file=sys.stderr)
                 raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from error
-            except (UserError, OSError) as error:
+            except (UserError, OSError, OmegaConfBaseException) as error:
                 if not _is_mistake(error):
                     raise
                 rank = _rank()
                 if rank > 0:
                     time.sleep(10)  # if the first process has the same to say, this one is ended meanwhile
-                full = "" if isinstance(error, UserError) else "the disk is full: "
-                sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}Error: {full}{error}")
+                sys.exit(f"{f'[rank {rank}] ' if rank > 0 else ''}Error: {_describe(error)}")
 
         return wrapper
 
@@ -144,7 +145,13 @@ def _rank():
 
 
 def _is_mistake(error):
-    return isinstance(error, UserError) or is_disk_full(error)
+    return isinstance(error, (UserError, OmegaConfBaseException)) or is_disk_full(error)
+
+
+def _describe(error):
+    if isinstance(error, OmegaConfBaseException):
+        return f"the config cannot be used ({', '.join(map(str.strip, str(error).splitlines()))})"
+    return f"the disk is full: {error}" if is_disk_full(error) else str(error)
 
 
 def _hides_mistakes(record):
