@@ -178,8 +178,9 @@ def test_step_is_that_of_one_process(quick_config):
 def test_steps_that_add_up_take_their_time(quick_config):
     config = quick_config(CANKD)
     config.dataloader.train.total_batch_size, config.train.accumulate = 4, 2
-    step = check(config, num_images=0)[0]["step"]
-    assert step["images"] == 2
+    found, lines = check(config, num_images=0)
+    step = found["step"]
+    assert step["images"] == 2 and "iterations, each of 2 such steps, at this pace" in lines
     assert step["hours"] == pytest.approx(step["seconds"] * 2 * config.train.max_iter / 3600)
 
 

@@ -1,3 +1,5 @@
+import os
+
 import detectron2.data.transforms as T
 import numpy as np
 import pytest
@@ -59,6 +61,21 @@ def test_folders_and_data_sets_without_images_are_refused(tmp_path):
         DatasetCatalog.remove("empty")
 
 
+def test_folders_that_cannot_be_read_are_left_out_with_a_warning(tmp_path, monkeypatch, caplog):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "lost+found").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert len(load_unlabelled(str(tmp_path))) == 1
+    assert "lost+found is left out: Permission denied" in caplog.text
+
+
 def test_linked_folders_are_looked_into_once(tmp_path):
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -81,8 +98,12 @@ def test_a_part_keeps_its_annotations_only_if_it_is_labelled(tiny_scenes):
         assert all(record.keys() == SIZE_AND_NAME for record in others)
         assert MetadataCatalog.get("first").thing_classes == MetadataCatalog.get(tiny_scenes[0]).thing_classes
         assert MetadataCatalog.get("first").image_ids == [record["image_id"] for record in whole[:5]]
+        assert MetadataCatalog.get("others").image_ids == [record["image_id"] for record in whole[5:]]
+        register_subset("second", "first", start=1, stop=2)  # a part of a part
+        assert DatasetCatalog.get("second") == whole[1:2]
+        assert MetadataCatalog.get("second").image_ids == [whole[1]["image_id"]]
     finally:
-        for name in ("first", "others"):
+        for name in ("first", "others", "second"):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
 

@@ -7,6 +7,7 @@ import cv2
 import pytest
 import torch
 from cankd.analysis import check_distillation, count_config_costs
+from cankd.analysis.first_scores import _lowest_score
 from cankd.checkpoint import export_weights
 from cankd.data import choose_cells
 from cankd.engine import evaluate, train
@@ -15,6 +16,7 @@ from cankd.reporting import compare_confusion, draw_features, draw_predictions, 
 from cankd.robustness import compare_robustness, evaluate_robustness
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 
 from tests.tiny import save_weights
 
@@ -157,3 +159,22 @@ def test_is_evaluated_on_corruptions(trained, tmp_path):
     assert grids["student"][cells[0]]["classification"]["top1"] == clean
     text = compare_robustness(grids, str(tmp_path))
     assert "top1 mCE" in text and "divides by the errors of student" in text
+
+
+def test_is_not_ready_where_train_and_test_have_other_classes(load):
+    config = load(R18)
+    DatasetCatalog.register("others", lambda: DatasetCatalog.get(config.dataloader.train.dataset.names))
+    MetadataCatalog.get("others").set(image_classes=[*"abcdefghij"])
+    config.dataloader.test.dataset = L(get_detection_dataset_dicts)(names="others", filter_empty=False)
+    try:
+        (problem,) = check_distillation(config, num_images=0, report=lambda line: None)["problems"]
+        assert "class 0 is '0' in the one and 'a' in the other" in problem
+        config.dataloader.evaluator = None
+        assert check_distillation(config, num_images=0, report=lambda line: None)["problems"] == []
+    finally:
+        DatasetCatalog.remove("others")
+        MetadataCatalog.remove("others")
+
+
+def test_a_teacher_that_does_not_say_its_classes_has_only_to_score():
+    assert _lowest_score("top1", torch.nn.Identity()) == 5.0

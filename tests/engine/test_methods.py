@@ -167,6 +167,8 @@ def test_levels_of_a_sum_are_those_of_its_features(quick_config):
     config.model.head.levels = ["p3", "p4"]
     assert instantiate(use_method(use_method(config, "kd+cankd"), "fgd").model.head).levels == ("p3", "p4")
     assert use_method(use_method(config, "kd"), "pkd").model.head.levels is None  # the distiller chooses
+    del config.model.student.head_in_features  # a model need not say them
+    assert instantiate(use_method(config, "pkd").model.head).levels == ("p3", "p4")
 
 
 @pytest.mark.parametrize("method", ["cankd", "mgd", "diffkd"])

@@ -342,3 +342,9 @@ def test_an_image_that_breaks_in_training_is_named(quick_config, tmp_path):
     with pytest.raises(ValueError, match="images that cannot be used, of 2; the first: .*cut_0.jpg .*may be cut off"):
         config.train.read_all_images = True
         train(config)
+    config.dataloader.train.dataset, config.dataloader.test.dataset = (
+        config.dataloader.test.dataset,
+        config.dataloader.train.dataset,
+    )
+    with pytest.raises(ValueError, match="images that cannot be used, of 2; the first: .*cut_0.jpg .*may be cut off"):
+        train(config)  # before it, and not at the first evaluation

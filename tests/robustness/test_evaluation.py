@@ -353,6 +353,12 @@ def test_broken_images_are_named_first(run, config, tmp_path):
         run()
 
 
+def test_a_mapper_that_cannot_be_built_is_named(run, config):
+    config.dataloader.test.mapper.bad = 1
+    with pytest.raises(UserError, match="mapper cannot be built"):
+        run()
+
+
 def test_two_evaluations_do_not_write_to_one_folder(run, tmp_path):
     code = "import cankd.utils as u, sys\nwith u.lock_directory(sys.argv[1]): print(flush=True), input()"
     (tmp_path / "robustness").mkdir()

@@ -81,7 +81,8 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
         found["weights"] = load_start(model, config.train, findings)
     found["learning_rate"] = describe_learning_rate(config, findings)
     with findings.collect():
-        check_image_classes([data[split].dataset for split in records if "dataset" in data[split]], model.student)
+        used = [data[split] for split in records if split == "train" or data.get("evaluator") is not None]
+        check_image_classes([loader.dataset for loader in used if "dataset" in loader], model.student)
     if num_images and data.get("evaluator") is not None and records.get("test"):
         with findings.collect():
             found.update(compare_first_scores(model, data, records["test"], num_images, findings))

@@ -52,7 +52,7 @@ def take_first_step(
     _describe_gradients(measured, model, findings)
     hours = seconds * config.train.accumulate * config.train.max_iter / 3600
     step = {"images": len(batch), "device": _name_of(config.train.device), "seconds": seconds, "hours": hours}
-    _describe_step(step, measured.memory, config.train.max_iter, findings)
+    _describe_step(step, measured.memory, config.train, findings)
     costs = count_costs(model, batch[0])
     size = "×".join(map(str, batch[0]["image"].shape[1:]))
     findings.show(f"\nCost of an image of {size}\n{cost_table(costs, parts=['total'])}")
@@ -95,11 +95,12 @@ def _describe_gradients(measured, model, findings):
         findings.show(f"At the parameters {low:g} to {high:g} is known to help; ten times more or less may, too.")
 
 
-def _describe_step(step, memory, iterations, findings):
+def _describe_step(step, memory, options, findings):
+    whole = f", each of {options.accumulate} such steps," if options.accumulate > 1 else ""
     parts = ", ".join(f"{name} {num_bytes / 2**30:.2f}" for name, num_bytes in memory.items())
     findings.show(
         f"\nA step of {step['images']} images on {step['device']}: {step['seconds']:.2g} s, without the data loader"
-        f"\nAll {iterations} iterations at this pace, on this machine: {step['hours']:.2g} hours"
+        f"\nAll {options.max_iter} iterations{whole} at this pace, on this machine: {step['hours']:.2g} hours"
         f"\nEstimated memory of a step of {step['images']} images: {sum(memory.values()) / 2**30:.2f} GiB ({parts})"
     )
 

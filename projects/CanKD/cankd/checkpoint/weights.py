@@ -279,7 +279,9 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     class Reader(VerifyingCheckpointer):
         def _load_model(self, checkpoint):
             self._convert_ndarray_to_tensor(checkpoint["model"])
-            self.contents = {key: checkpoint[key] for key in ("model", "matching_heuristics") if checkpoint.get(key)}
+            self.contents = {"model": checkpoint["model"]}
+            if checkpoint.get("matching_heuristics"):
+                self.contents["matching_heuristics"] = True
 
     reader = Reader(nn.Module())
     reader.load(path, checkpointables=[])

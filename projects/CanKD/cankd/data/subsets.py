@@ -12,7 +12,8 @@ def register_subset(
 ) -> None:
     """Registers a part of a registered data set, with the metadata of the whole.
 
-    A labelled part has also ``image_ids``, by which COCO's and LVIS's evaluation leaves the other images out.
+    It has also ``image_ids``, by which :class:`cankd.evaluation.FastCOCOEvaluator` and ``LVISEvaluator`` leave the
+    other images out. Detectron2's own COCOEvaluator takes them for missed.
 
     Args:
         name: of the part.
@@ -26,9 +27,7 @@ def register_subset(
 def _load_subset(name, dataset, part, labelled):
     records = DatasetCatalog.get(dataset)[part]
     known = MetadataCatalog.get(dataset).as_dict()  # some of it only once the data set was read
-    metadata = MetadataCatalog.get(name).set(**{key: value for key, value in known.items() if key != "name"})
-    if not labelled:
-        return [without_annotations(record) for record in records]
-    if all("image_id" in record for record in records):
-        metadata.set(image_ids=[record["image_id"] for record in records])
-    return records
+    own = {"image_ids": [record["image_id"] for record in records]} if "image_id" in records[0] else {}
+    inherited = {key: value for key, value in known.items() if key not in ("name", "image_ids")}
+    MetadataCatalog.get(name).set(**inherited, **own)
+    return records if labelled else [without_annotations(record) for record in records]

@@ -103,12 +103,20 @@ def scale_to_batch_size(config: DictConfig) -> None:
     Args:
         config: is changed in place. What it says is meant for ``train.reference_batch_size``, which is then the batch
             size; 0 leaves all as it is.
+
+    Raises:
+        UserError: if there is no learning rate to fit.
     """
     train, reference = config.train, config.train.reference_batch_size
     batch_size = config.dataloader.get("train", {}).get("total_batch_size", reference)
     if not reference or batch_size in (None, reference):
         return
     factor = batch_size / reference
+    if "lr" not in config.optimizer:
+        raise UserError(
+            f"the total batch size is {batch_size} instead of {reference}, and optimizer has no lr that could be "
+            "fitted to it: add train.reference_batch_size=0, or name the learning rate lr"
+        )
     config.optimizer.lr *= factor
     for node, key in (
         (train, "max_iter"),

@@ -75,9 +75,9 @@ def search_distiller(
     )
     with lock_output_dir(output_dir, called="the directory "):
         best = _search_forms_then_weights(search, scopes)
-    path = os.path.join(output_dir, "best.json")
-    if comm.is_main_process():
-        write_json(path, best)
+        path = os.path.join(output_dir, "best.json")
+        if comm.is_main_process():
+            write_json(path, best)
     return path
 
 

@@ -90,7 +90,8 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
     "cwd_logits": (heads.CWDHead, dict(weight=3.0, temperature=4.0), {}),
 }
 _ON_LOGITS = ("kd", "cwd_logits")
-_CLASSIFIER_LOGITS, _LAST_STAGE = ["classifier"], ["res5"]
+_DETECTOR_LOGITS, _SEGMENTOR_LOGITS, _CLASSIFIER_LOGITS = "head:0:", ["sem_seg_head.predictor"], ["classifier"]
+_LAST_STAGE = ["res5"]
 _INHERITING = "_inherit"
 _AS_PUBLISHED = "_published"
 
@@ -100,7 +101,8 @@ def use_method(config: DictConfig, name: str, *, inherit: bool = False) -> DictC
 
     Args:
         config: of a distillation. Its levels are the methods'; methods on logits find theirs, and those of classifiers
-            that are published with other levels have these.
+            that are published with other levels have these. If the config itself compares logits alone, a method on
+            features has a classifier's last stage, or the levels that the distiller chooses.
         name: a key of :data:`METHODS`, or a JSON file of :func:`search_distiller`; several with "+" between them, as
             "cankd+kd", add up; "alone" distils nothing.
             With "_published" behind it, levels and † are those of the method's publication, and not the config's.
@@ -165,7 +167,7 @@ def _heads(model, name, setting):
         return [own]
     if name in _ON_LOGITS:
         arguments = {"levels": levels or _logit_levels(model.student, architecture, name), **arguments}
-    elif levels or "levels" in (features := _features_of(own, model.student, architecture)):
+    elif levels or "levels" in (features := _features_of(own, architecture)):
         chosen = levels or features["levels"]
         arguments = {"levels": chosen and list(chosen), **arguments}
     for base, published in by_architecture.items():
@@ -202,27 +204,27 @@ def _architecture_of(model):
     return _target_of(model)
 
 
-def _features_of(own, student, architecture):
+def _features_of(own, architecture):
     """Returns the first of a config's heads that does not compare class logits; one with the usual levels if all do."""
-    logits = _find_logit_levels(student, architecture)
     usual = {"levels": _LAST_STAGE if issubclass(architecture, Classifier) else None}
-    return next((part for part in own.get("heads", [own]) if not logits or part.get("levels") != logits), usual)
+    return next((part for part in own.get("heads", [own]) if not _compares_logits(part)), usual)
 
 
-def _find_logit_levels(student, architecture):
-    """Returns where a student's class logits come from, None where it is not known."""
-    if issubclass(architecture, (RetinaNet, FCOS)):
-        return [f"head:0:{i}" for i in range(len(pyramid_levels(student, architecture)))]
-    if issubclass(architecture, SemanticSegmentor):
-        return ["sem_seg_head.predictor"]
-    return _CLASSIFIER_LOGITS if issubclass(architecture, Classifier) else None
+def _compares_logits(head):
+    levels = head.get("levels") or ()
+    return any(
+        level.startswith(_DETECTOR_LOGITS) or level in (*_SEGMENTOR_LOGITS, *_CLASSIFIER_LOGITS) for level in levels
+    )
 
 
 def _logit_levels(student, architecture, method):
     """Returns where a student's class logits come from."""
-    levels = _find_logit_levels(student, architecture)
-    if levels and not (levels is _CLASSIFIER_LOGITS and method == "cwd_logits"):  # which compares positions
-        return levels
+    if issubclass(architecture, (RetinaNet, FCOS)):
+        return [f"{_DETECTOR_LOGITS}{i}" for i in range(len(pyramid_levels(student, architecture)))]
+    if issubclass(architecture, SemanticSegmentor):
+        return _SEGMENTOR_LOGITS
+    if issubclass(architecture, Classifier) and method != "cwd_logits":  # which compares positions
+        return _CLASSIFIER_LOGITS
     raise UserError(
         f"{method} compares class logits at places that student and teacher share, and none are known of "
         f"{architecture.__name__}: RetinaNet, FCOS and segmentors have some, classifiers for kd"

@@ -30,6 +30,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+_OPTION = "train.output_dir="  # what stands before its path in a message
+
 
 def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     """Does what Detectron2's ``default_setup`` does, once it is sure that the run can be written and has its device.
@@ -57,20 +59,17 @@ def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     torch.backends.cudnn.benchmark = not args.eval_only and config.train.get("cudnn_benchmark", False)
 
 
-_OUTPUT_DIR = "train.output_dir="
-
-
 def check_output_dir(path: str) -> None:
     """Makes sure that a run can be written.
 
     Raises:
         UserError: if the directory cannot be made or written to.
     """
-    make_output_dir(path, called=_OUTPUT_DIR)
+    make_output_dir(path, called=_OPTION)
 
 
 @contextlib.contextmanager
-def lock_output_dir(path: str, *, called: str = _OUTPUT_DIR) -> Iterator[None]:
+def lock_output_dir(path: str, *, called: str = _OPTION) -> Iterator[None]:
     """Keeps other runs out of a run's directory; the main process has the lock, and all know if it does not get it.
 
     What a killed run has left of checkpoints that it was writing is removed.

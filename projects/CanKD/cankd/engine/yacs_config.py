@@ -50,15 +50,9 @@ def convert_yacs(config: CfgNode) -> DictConfig:
 
     Args:
         config: whole, as ``get_cfg`` and ``merge_from_file`` give it.
-
-    Raises:
-        UserError: if it asks for what is not done here.
     """
     if config.TEST.PRECISE_BN.ENABLED:
-        raise UserError(
-            "TEST.PRECISE_BN.ENABLED=True computes the norms' statistics anew before each evaluation, which is not "
-            "done here: add TEST.PRECISE_BN.ENABLED=False"
-        )
+        logger.warning("TEST.PRECISE_BN is left out: norms keep the running statistics of the training.")
     config = DefaultTrainer.auto_scale_workers(config, comm.get_world_size())
     return OmegaConf.create(
         {

@@ -17,7 +17,7 @@ from cankd.data import (
     load_records,
     naming_broken_image,
 )
-from cankd.engine import is_distillation, load_student, lock_output_dir, read_format, teacher_model
+from cankd.engine import build_part, is_distillation, load_student, lock_output_dir, read_format, teacher_model
 from cankd.evaluation import Grid, build_evaluator
 from cankd.utils import UserError
 from detectron2.config import instantiate
@@ -151,7 +151,8 @@ def _load_records(loader):
             "corrupted images need dataloader.test to have a dataset and a mapper, as detectron2.data."
             f"build_detection_test_loader takes them; it has {', '.join(loader)}"
         )
-    records = check_records(load_records(loader.dataset), loader.dataset, instantiate(loader.mapper), skip_broken=None)
+    mapper = build_part("the data loader's mapper", loader.mapper)
+    records = check_records(load_records(loader.dataset), loader.dataset, mapper, skip_broken=None)
     sizes = map(_size, tqdm(records, "Reading sizes", unit="image", leave=False, disable=None))
     small = [record["file_name"] for record, size in zip(records, sizes) if min(size) < MIN_SIDE]
     if small:

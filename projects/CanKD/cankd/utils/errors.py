@@ -15,7 +15,7 @@ from collections.abc import Callable
 import detectron2
 import torch.distributed as dist
 from detectron2.utils import comm
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
 
 __all__ = [
     "ComparisonError",
@@ -103,9 +103,13 @@ _FOLDERS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))), os.path.
 _PACKAGES = tuple(folder + os.sep for folder in _FOLDERS)
 
 
+_UNRESOLVED = InterpolationResolutionError, MissingMandatoryValue  # ${key} and ??? of a config
+
+
 def report_mistakes(when_interrupted: str = "") -> Callable:
-    """Decorates a command: a :class:`UserError` prints one line and exits with 1, as do a full disk and a config that
-    lacks an option or refers to one that it lacks.
+    """Decorates a command: a :class:`UserError` prints one line and exits with 1.
+
+    So do a full disk, and a config that refers to an option that it lacks.
 
     A signal ends it with 128 and its number, as shells have it.
 
@@ -126,7 +130,7 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
                 if _rank() == 0:
                     print(f"Interrupted. {when_interrupted}".strip(), file=sys.stderr)
                 raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from error
-            except (UserError, OSError, OmegaConfBaseException) as error:
+            except (UserError, OSError, *_UNRESOLVED) as error:
                 if not _is_mistake(error):
                     raise
                 rank = _rank()
@@ -145,11 +149,11 @@ def _rank():
 
 
 def _is_mistake(error):
-    return isinstance(error, (UserError, OmegaConfBaseException)) or is_disk_full(error)
+    return isinstance(error, (UserError, *_UNRESOLVED)) or is_disk_full(error)
 
 
 def _describe(error):
-    if isinstance(error, OmegaConfBaseException):
+    if isinstance(error, _UNRESOLVED):
         return f"the config cannot be used ({', '.join(map(str.strip, str(error).splitlines()))})"
     return f"the disk is full: {error}" if is_disk_full(error) else str(error)
 
