@@ -66,7 +66,8 @@ def main(args):
     text = (
         f"# Reading corrupted images\n\n`benchmarks/corruptions.py --config-file {args.config_file}{options}`: "
         f"{len(records)} images of {first['height']}×{first['width']} pixels, severity {args.severity}, workers: "
-        f"{test.num_workers}, {environment(config.train.device)}; median of {args.repeats} alternating ratios "
+        f"{test.num_workers}, {environment(config.train.device)}; the model has random weights and "
+        f"finds nothing; median of {args.repeats} alternating ratios "
         f"(smallest–largest). The loader by itself gives clean images "
         f"{model_seconds / statistics.median(clean):.1f} times as fast as the model takes them.\n\n{table}\n"
     )

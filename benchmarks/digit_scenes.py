@@ -2,7 +2,8 @@
 """What each method gains on Digit Scenes, over seeds: tools/compare_methods.py for each small pair of models.
 
 Runs whose JSON is in benchmarks/methods/MODEL/ are done and not repeated. Table, picture and the JSON of each new run
-go there, the trainings themselves to output/benchmarks/MODEL/. If it is interrupted, the same command continues.
+go there, those of other methods or seeds to output/benchmarks/methods/MODEL/; the trainings themselves go to
+output/benchmarks/MODEL/. If it is interrupted, the same command continues.
 
 Examples:
     benchmarks/digit_scenes.py --model retinanet --jobs 2
@@ -18,6 +19,8 @@ from cankd import model_zoo
 from cankd.reporting import compare_methods, parse_method
 from cankd.utils import report_mistakes
 from measuring import HERE
+
+SEEDS = [0, 1, 2]
 
 # Config and methods of each model. Where there are rows with †, the config names the parts that fit: without † it is
 # the plain one. The published weights of AT and DetKDS do harm; the others were chosen on seed 3 (retinanet_weights/).
@@ -47,7 +50,7 @@ def main(args):
         model_zoo.get_config_file(f"DigitScenes/{config}.py"),
         [parse_method(method) for method in args.methods or methods.split()],
         args.seeds,
-        f"{args.output}/{args.model}",
+        f"{args.output or choose_output(args)}/{args.model}",
         runs_dir=f"{args.runs}/{args.model}",
         jobs=args.jobs,
         command=shlex.join(["benchmarks/digit_scenes.py", *sys.argv[1:]]),
@@ -55,14 +58,21 @@ def main(args):
     print(text)
 
 
+def choose_output(args):
+    """Returns the folder of the committed tables for the whole comparison, and another one for a part of it."""
+    is_whole = not args.methods and args.seeds == SEEDS
+    return HERE / "methods" if is_whole else "output/benchmarks/methods"
+
+
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=tuple(MODELS), required=True)
     help = "rows of the table, as tools/compare_methods.py takes them (default: those in MODELS)"
     parser.add_argument("--methods", nargs="+", metavar="[TITLE=]METHOD", help=help)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="default: 0 1 2")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time; they share the cores (default: 1)")
-    parser.add_argument("--output", default=str(HERE / "methods"), metavar="DIR", help="default: benchmarks/methods")
+    help = "default: benchmarks/methods, and output/benchmarks/methods with --methods or --seeds"
+    parser.add_argument("--output", metavar="DIR", help=help)
     parser.add_argument("--runs", default="output/benchmarks", metavar="DIR", help="default: output/benchmarks")
     return parser.parse_args(argv)
 

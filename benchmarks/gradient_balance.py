@@ -15,7 +15,7 @@ from cankd import model_zoo
 from cankd.analysis import check_distillation
 from cankd.engine import METHODS, use_method
 from cankd.utils import UserError, markdown_table
-from measuring import write_page
+from measuring import command, write_page
 from tqdm import tqdm
 
 RETINANET = "retinanet_R10_from_R18"
@@ -46,7 +46,7 @@ def main(args):
             rows.append([pair, method, f"{min(ratios):.2g}", f"{max(ratios):.2g}"])
     seeds = ", ".join(map(str, args.seeds))
     text = (
-        "# The distillation's gradient against the task's\n\n`benchmarks/gradient_balance.py`: ratio of the two norms "
+        f"# The distillation's gradient against the task's\n\n`{command()}`: ratio of the two norms "
         "at the parameters that both train, in the first step of 8 images on Digit Scenes, as "
         "`tools/check_distillation.py` measures it, with the published weights; seeds "
         f"{seeds}.\n\n{markdown_table(rows, ['pair', 'method', 'smallest', 'largest'])}\n"

@@ -26,6 +26,7 @@ from measuring import (
     ABSOLUTE_HEADERS,
     absolute_figures,
     add_arguments,
+    command,
     environment,
     page_name,
     peak_growth,
@@ -146,7 +147,7 @@ def main(args):
     where = environment(args.device, args.threads) + (", memory kept" if args.keep_memory else "")
     text = (
         f"# Distillation head against its floor and its written-out form\n\n"
-        f"`benchmarks/head.py`: forward and backward at {BATCH}×{CHANNELS} channels, pooling 2, float32, "
+        f"`{command()}`: forward and backward at {BATCH}×{CHANNELS} channels, pooling 2, float32, "
         f"{where}. The floor is the four 1×1 convolutions alone; the written-out form holds the positions "
         f"× positions matrix, where that takes no more than a GiB an image. Time: median of {args.repeats} alternating "
         f"ratios (smallest–largest), of more where that takes less than {SHORTEST} s, of fewer where it takes more "

@@ -23,6 +23,7 @@ from measuring import (
     ABSOLUTE_HEADERS,
     absolute_figures,
     add_arguments,
+    command,
     environment,
     page_name,
     peak_growth,
@@ -95,13 +96,12 @@ def compare_heads(args):
 
 def compare_steps(args):
     """Returns a row of the ratio to the student alone for each method."""
-    names = ("alone", *args.methods)
-    seconds = {name: [] for name in names}
-    for name in tqdm(names, unit="method"):  # one at a time: many models do not fit into memory
-        pair = {"alone": build_training_step("alone", args), name: build_training_step(name, args)}
+    alone, rows = build_training_step("alone", args), []
+    for name in tqdm(args.methods, unit="method"):  # one at a time: many models do not fit into memory
+        pair = {"alone": alone, name: build_training_step(name, args)}
         found = take_turns(pair, max(3, args.repeats // 2), args.device)
-        seconds[name] = ratio(found[name], found["alone"])
-    return [[name, seconds[name]] for name in args.methods]
+        rows.append([name, ratio(found[name], found["alone"])])
+    return rows
 
 
 def main(args):
@@ -113,7 +113,7 @@ def main(args):
     headers += ABSOLUTE_HEADERS if args.device == "cuda" else []
     where = environment(args.device, args.threads)
     text = (
-        f"# The methods' heads\n\n`benchmarks/heads.py`: forward and backward of one level at {BATCH}×{CHANNELS} "
+        f"# The methods' heads\n\n`{command()}`: forward and backward of one level at {BATCH}×{CHANNELS} "
         f"channels, float32, {where}. The floor is the four 1×1 convolutions of CanKD; [head.md](head.md) "
         f"counts what its head takes beside them. Time: median of {args.repeats} or more alternating ratios "
         f"(smallest–largest); memory: ratio of what the first step adds to the peak in a process of its own.\n\n"

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 
 from cankd.utils import markdown_table
-from measuring import environment, training_command, write_page
+from measuring import command, environment, training_command, write_page
 from tqdm import tqdm
 
 CONFIGS = [f"{model}_R10{pair}" for model in ("retinanet", "faster_rcnn", "semantic_fpn") for pair in ("", "_from_R18")]
@@ -34,7 +34,7 @@ def main(args):
         waited, total = measure(config, args.iterations)
         rows.append([config, f"{waited / total:.1%}"])
     text = (
-        f"# Waiting for data\n\n`benchmarks/loader.py`: share of a training step that waits for the loader, with the "
+        f"# Waiting for data\n\n`{command()}`: share of a training step that waits for the loader, with the "
         f"config's one worker beside the training, {environment()}; median of 20 iterations.\n\n"
         f"{markdown_table(rows, ['config', 'waits'])}\n"
     )

@@ -5,7 +5,7 @@ import itertools
 import math
 import pathlib
 import platform
-import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 import cankd.utils.quiet  # noqa: F401
 import torch
 from cankd import model_zoo
-from cankd.utils import replace_file
+from cankd.utils import peak_memory, replace_file
 from tqdm import tqdm
 
 HERE = pathlib.Path(__file__).parent
@@ -84,6 +84,11 @@ def ratio(values: Sequence[float], baseline: Sequence[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f})"
 
 
+def command() -> str:
+    """Returns the command line of the running script, as a page names it."""
+    return shlex.join([f"benchmarks/{pathlib.Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
 def peak_growth(step: Callable[[], object], device: str) -> float:
     """Returns by how many MiB the first step raises the peak; meant for a fresh process."""
     if device == "cuda":
@@ -92,15 +97,9 @@ def peak_growth(step: Callable[[], object], device: str) -> float:
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
     pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak of building what is measured does not count
-    before = _peak_memory()
+    before = peak_memory()
     step()
-    return _peak_memory() - before
-
-
-def _peak_memory():
-    """Returns this process's peak resident memory in MiB, as Linux counts it."""
-    status = pathlib.Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**10
+    return peak_memory() - before
 
 
 def peak_growth_apart(args: argparse.Namespace, *case: object) -> float:

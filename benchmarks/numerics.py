@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from cankd.modeling import CanKDHead
 from cankd.utils import markdown_table
-from measuring import environment, page_name, write_page
+from measuring import command, environment, page_name, write_page
 from torch import nn
 
 SHAPE = (2, 64, 32, 40)
@@ -97,7 +97,7 @@ def main(args):
     size = "×".join(map(str, SHAPE))
     write_page(
         page_name("numerics", args.device),
-        f"# Rounding errors of CanKD's loss and gradients\n\n`benchmarks/numerics.py`: float32 against float64, "
+        f"# Rounding errors of CanKD's loss and gradients\n\n`{command()}`: float32 against float64, "
         f"{size} values of a standard normal distribution changed as the first column says, {environment(args.device)}."
         f" The head computes its loss from covariances; the other way makes the fused feature. An error is the largest "
         f"difference over the largest value, the worst of {args.draws} draws of features and parameters; x is the "

@@ -3,13 +3,15 @@
 
 Annotations, images, checkpoints, configs and overrides are damaged in every way, runs are killed and resumed, disks
 become full, and a long run's memory is watched. The tables of what came of it go to benchmarks/soak.md. What is done
-is kept in output/soak until all is, so that an interrupted campaign goes on where it was.
+is kept in output/soak until all is, so that an interrupted campaign goes on where it was, unless the package's code
+has changed since.
 """
 
 import argparse
 import collections
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -19,6 +21,7 @@ import shutil
 import sys
 import tempfile
 
+import cankd
 import cankd.utils.quiet  # noqa: F401
 from cankd.utils import escape_markdown, markdown_table, write_json
 from measuring import environment, write_page
@@ -34,11 +37,21 @@ OUTPUT = pathlib.Path("output/soak")
 AS_WANTED = (Outcome.CLEAR, Outcome.WARNED, Outcome.HARMLESS)
 
 
+@functools.cache
+def hash_code():
+    """Returns a short name of the package's sources: what was tried with others says nothing of these."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(cankd.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 class Record:
-    """The results of a kind, kept in a file."""
+    """The results of a kind, kept in a file as long as the package's code stays the same."""
 
     def __init__(self, kind):
-        self.path = OUTPUT / f"{kind.replace(' ', '_')}.json"
+        self.path = OUTPUT / hash_code() / f"{kind.replace(' ', '_')}.json"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self.results = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def once(self, name, function):

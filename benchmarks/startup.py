@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 from cankd.utils import markdown_table
-from measuring import environment, ratio, take_turns, training_command, write_page
+from measuring import command, environment, ratio, take_turns, training_command, write_page
 
 IMPORTS = {
     "import Detectron2": "import detectron2.engine, detectron2.evaluation, detectron2.model_zoo",
@@ -32,7 +32,7 @@ def main(args):
     titles = {"student alone": "one iteration, student alone", "CanKD": "one iteration, CanKD"}
     rows = [[titles.get(name, name), ratio(values, seconds[baseline])] for name, values in seconds.items()]
     text = (
-        f"# Start-up\n\n`benchmarks/startup.py`: whole processes, from the command to the exit, {environment()}; "
+        f"# Start-up\n\n`{command()}`: whole processes, from the command to the exit, {environment()}; "
         f"median of {args.repeats} alternating ratios to importing Detectron2's engine, evaluation and model zoo "
         f"(smallest–largest). A run of one iteration (RetinaNet R10, Digit Scenes) reads the data set, builds student "
         f"and teacher, trains on one batch and saves the checkpoint.\n\n{markdown_table(rows, ['', 'time / import'])}\n"

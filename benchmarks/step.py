@@ -19,6 +19,7 @@ from measuring import (
     HERE,
     absolute_figures,
     add_arguments,
+    command,
     environment,
     page_name,
     peak_growth,
@@ -174,7 +175,7 @@ def main(args):
     where = environment(args.device, args.threads)
     text = (
         f"# A training step\n\n"
-        f"`benchmarks/step.py`: R50 ← R101, P3–P5, {args.images} images of {args.size[0]}×{args.size[1]}, random "
+        f"`{command()}`: R50 ← R101, P3–P5, {args.images} images of {args.size[0]}×{args.size[1]}, random "
         f"weights and images, {precision}, {where}. Time: median of {args.repeats} alternating ratios "
         f"(smallest–largest) to the student alone and to student and teacher's forward pass; share of the whole step "
         f"that a part adds; memory: ratio of what the first step adds to the peak in a process of its own.\n\n"

@@ -11,7 +11,7 @@ import statistics
 import torch
 from cankd.utils import markdown_table
 from detectors import build_distiller, random_batch
-from measuring import add_arguments, environment, page_name, ratio, take_turns, write_page
+from measuring import add_arguments, command, environment, page_name, ratio, take_turns, write_page
 
 PLAIN = {"precision": "float32", "fold_norms": False}
 FOLDED = {"precision": "float32"}
@@ -47,7 +47,7 @@ def main(args):
     headers = ["options", "time / plain", "error of the features", *(["time"] if args.device == "cuda" else [])]
     where = environment(args.device, args.threads)
     text = (
-        f"# The teacher's forward pass\n\n`benchmarks/teacher.py`: R101, P3–P5 and no other level, {images} images of "
+        f"# The teacher's forward pass\n\n`{command()}`: R101, P3–P5 and no other level, {images} images of "
         f"{size[0]}×{size[1]}, random weights and images, {where}. Time: median of {args.repeats} "
         f"alternating ratios (smallest–largest); error: norm of the difference to the plain features over their norm.\n"
         f"\n{markdown_table(rows, headers)}\n"

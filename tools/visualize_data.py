@@ -6,15 +6,18 @@ Example:
 """
 
 import cankd.utils.quiet  # noqa: F401
-from cankd.engine import load_config
+from cankd.engine import load_config, test_data
 from cankd.reporting import draw_data
-from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import OverridesArgumentParser, UserError, add_model_arguments, model_arguments, report_mistakes
 
 
 @report_mistakes()
 def main(args):
     config = load_config(args.config_file, args.opts, **model_arguments(args))
-    draw_data(config.dataloader[args.split].dataset, args.output, images=args.images)
+    if args.split == "train" and config.dataloader.get("train") is None:
+        raise UserError("the config has no dataloader.train: draw its test set, by --split test")
+    loader = test_data(config) if args.split == "test" else config.dataloader.train
+    draw_data(loader.dataset, args.output, images=args.images)
 
 
 def parse_arguments(argv=None):

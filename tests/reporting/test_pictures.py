@@ -55,6 +55,22 @@ def test_images_on_which_students_differ_come_first(quick_config, tmp_path, monk
     assert [names.index(record["file_name"]) for record in ranked] == [4, 2, 3]
 
 
+def test_images_without_annotations_keep_their_place(quick_config, tmp_path, monkeypatch):
+    rows = []
+    monkeypatch.setattr(pictures, "save_grid", lambda path, grid, titles: rows.append((grid, titles)))
+    config = quick_config("DigitScenes/retinanet_R10.py")
+    dataset = config.dataloader.test.dataset
+    records = [dict(record) for record in instantiate(dataset)[:3]]
+    del records[0]["annotations"]
+    found = Instances((160, 160), pred_boxes=Boxes(torch.zeros(0, 4)), scores=torch.zeros(0))
+    found.pred_classes = torch.zeros(0, dtype=torch.long)
+    model = pictures.LoadedModel(lambda batch: [{"instances": found}] * len(batch), lambda record: record)
+    pictures.draw_comparison({"student": model}, dataset, records, str(tmp_path / "a.png"))
+    ((grid, titles),) = rows
+    assert titles == ["student", "ground truth"] and len(grid) == 3
+    assert (grid[0][0] == grid[0][1]).all() and (grid[1][0] != grid[1][1]).any()  # the image itself, and what is on it
+
+
 def test_an_object_is_found_by_class_place_and_score():
     found = Instances((50, 50))
     found.pred_boxes = Boxes([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0], [0.0, 20.0, 10.0, 30.0]])

@@ -108,6 +108,24 @@ def test_plots_metric_losses_and_levels(tmp_path):
     }
 
 
+def test_the_task_loss_is_the_sum_of_its_own(tmp_path):
+    """And no difference to the total, whose median over some iterations is another one's."""
+    lines = [{"iteration": 0, "total_loss": 9.0, "loss_cls": 1.0, "loss_box_reg": 0.5, "loss_cankd_p3": 3.0}]
+    folder = write(tmp_path / "a", lines)
+    (tmp_path / "a" / "distillation_losses.json").write_text(json.dumps({"p3": ["loss_cankd_p3"]}))
+    plot_runs({"one": read_curves(folder)}, str(tmp_path / "curves.png"))
+    assert json.loads((tmp_path / "curves.json").read_text())["curves"]["task loss"] == {"one": {"0": 1.5}}
+
+
+@pytest.mark.parametrize("name", ["metrics.png", "distillation_losses.png", "curves.json"])
+def test_a_picture_does_not_take_a_runs_place(tmp_path, name):
+    curves = {"one": read_curves(run(tmp_path / "a"))}
+    before = (tmp_path / "a" / "metrics.json").read_text()
+    with pytest.raises(ValueError, match=f"{name} is no place for a picture, .*: choose another file name"):
+        plot_runs(curves, str(tmp_path / "a" / name))
+    assert (tmp_path / "a" / "metrics.json").read_text() == before
+
+
 def test_an_absent_metric_lists_the_present(tmp_path):
     with pytest.raises(ValueError, match="no run has the metric 'segm/AP'; found are bbox/AP, bbox/APl"):
         plot_runs({"one": read_curves(run(tmp_path / "a"))}, str(tmp_path / "curves.png"), metric="segm/AP")

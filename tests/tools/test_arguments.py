@@ -1,6 +1,7 @@
 import argparse
 
 import pytest
+from cankd import model_zoo
 from cankd.utils import image_size, named_path
 
 CONFIG = ("--config-file", "a.py")
@@ -48,3 +49,12 @@ def test_a_path_that_exists_is_not_cut_at_its_equals_sign(tmp_path, monkeypatch)
 def test_sizes_are_positive(text):
     with pytest.raises(argparse.ArgumentTypeError, match="is not HEIGHTxWIDTH"):
         image_size(text)
+
+
+@pytest.mark.parametrize("split, message", [("test", "has no dataloader.test"), ("train", "has no dataloader.train")])
+def test_a_split_that_the_config_lacks_is_named(load_tool, split, message):
+    tool = load_tool("tools/visualize_data.py")
+    config = model_zoo.get_config_file("DigitScenes/retinanet_R10.py")
+    arguments = ["--config-file", config, "--split", split, f"dataloader.{split}=null"]
+    with pytest.raises(SystemExit, match=message):
+        tool.main(tool.parse_arguments(arguments))

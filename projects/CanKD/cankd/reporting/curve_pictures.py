@@ -9,6 +9,7 @@ from .run_metrics import Curves
 
 __all__ = ["plot_runs"]
 
+_RUN_FILES = ("begun_with", "distillation_losses", "evaluations", "metrics", "results")  # what a run writes as JSON
 _CORRELATION = "[metric]correlation_"
 
 
@@ -22,9 +23,13 @@ def plot_runs(curves: Mapping[str, Curves], path: str, *, teacher: float | None 
         metric: for example "bbox/AP50"; if not given, the first that there is, as bbox/AP.
 
     Raises:
-        UserError: if no run has the metric, there is nothing to plot, or the directory cannot be written.
+        UserError: if no run has the metric, there is nothing to plot, or the directory cannot be written; if the JSON
+            would take the place of a run's.
     """
     make_output_dir(os.path.dirname(path))
+    stem, suffix = os.path.splitext(path)
+    if suffix == ".json" or os.path.basename(stem) in _RUN_FILES:
+        raise UserError(f"{path} is no place for a picture, beside which goes {stem}.json: choose another file name")
     found = {key for of_run in curves.values() for key in of_run}
     if metric and metric not in found:
         scores = sorted(key for key in found if "/" in key)
@@ -45,7 +50,7 @@ def plot_runs(curves: Mapping[str, Curves], path: str, *, teacher: float | None 
         raise UserError(f"{', '.join(curves)}: no losses and no evaluations are there to plot")
     draw_curves(path, panels, lines={"teacher": teacher} if teacher is not None and metric else {})
     numbers = {title: _by_iteration(of_runs) for row in panels for title, of_runs in row}
-    write_json(f"{os.path.splitext(path)[0]}.json", {"teacher": teacher, "curves": numbers})
+    write_json(f"{stem}.json", {"teacher": teacher, "curves": numbers})
 
 
 def _collect(curves, key):
@@ -62,9 +67,16 @@ def _distillation_losses(curves, level):
 
 
 def _task_loss(of_run):
-    """The total loss without the distillation's, so that a student alone and a distilled one can be compared."""
-    distillation = _sum(of_run, [name for names in of_run.distillation_losses.values() for name in names])
-    return {i: total - distillation.get(i, 0.0) for i, total in of_run["total_loss"].items()}
+    """The sum of all losses but the distillation's, so that a student alone and a distilled one can be compared.
+
+    What Detectron2 writes are medians over some iterations, and a difference of medians can be far off. It is taken
+    only of models that call their losses otherwise.
+    """
+    distillation = {name for names in of_run.distillation_losses.values() for name in names}
+    if task := [name for name in of_run if name.startswith("loss") and name not in distillation]:
+        return _sum(of_run, task)
+    whole = _sum(of_run, distillation)
+    return {i: total - whole.get(i, 0.0) for i, total in of_run["total_loss"].items()}
 
 
 def _sum(of_run, names):

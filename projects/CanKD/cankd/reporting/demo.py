@@ -16,6 +16,7 @@ from cankd.utils import NonFiniteError, UserError, lock_directory, replace_file,
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
+from .begun_runs import begin_anew
 from .comparison import comparison_table, gap_closed
 from .confusion import compare_confusion
 from .feature_pictures import draw_features
@@ -105,7 +106,7 @@ def _once(config, folder, compute, needs=()):
                 name: math.nan if value is None else value for name, value in json.loads(_read(results_file)).items()
             }
     if not begun:
-        _clear(folder)
+        begin_anew(folder)
         with replace_file(config_file, "w") as f:
             f.write(wanted)
     try:
@@ -114,18 +115,10 @@ def _once(config, folder, compute, needs=()):
         if not begun or isinstance(error, NonFiniteError):
             raise
         logger.warning("%s starts anew: %s", folder, error)
-        _clear(folder)
+        begin_anew(folder)
         metrics = compute(resume=False)["bbox"]
     write_json(results_file, metrics)
     return metrics
-
-
-def _clear(folder):
-    """Removes what tells a run that it was begun."""
-    os.makedirs(folder, exist_ok=True)
-    for name in ("results.json", "last_checkpoint", "metrics.json"):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(folder, name))
 
 
 def _read(path):

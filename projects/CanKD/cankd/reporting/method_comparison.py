@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import resource
 import statistics
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from cankd.engine import (
     describe_config,
     evaluate,
     load_config,
+    lock_output_dir,
     run_in_processes,
     save_config,
     test_data,
@@ -27,11 +27,12 @@ from cankd.engine import (
     use_method,
 )
 from cankd.evaluation import METRICS, main_metric
-from cankd.utils import Interrupted, UserError, read_record, write_json
+from cankd.utils import Interrupted, UserError, peak_memory, read_record, write_json
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from .begun_runs import begin_anew
 from .method_tables import write_comparison
 from .run_metrics import read_curves
 
@@ -79,7 +80,7 @@ def compare_methods(
 
     Args:
         config_file: of a distillation, or of a student.
-        methods: at least one; the student alone is added if it is not among them.
+        methods: at least one; the student alone, with no option changed, is added if it is not among them.
         seeds: of the trainings.
         output_dir: gets ``methods.md``, ``methods.json``, ``methods.png``, and a JSON of each finished run; with
             ``train.eval_period`` among the overrides also the time to quality and ``methods_curves.png``.
@@ -95,7 +96,7 @@ def compare_methods(
     Raises:
         UserError: if a config cannot be used, nothing is evaluated, or a training fails. What is finished is kept.
     """
-    if ALONE not in [method.name for method in methods]:
+    if not any(map(_is_plain_student, methods)):
         methods = [Method(ALONE, ALONE), *methods]
     if len({method.title for method in methods}) < len(methods):
         raise UserError(f"two methods have the same title: {', '.join(method.title for method in methods)}")
@@ -106,6 +107,9 @@ def compare_methods(
         for seed in seeds
         for method in methods
     ]
+    files = [run.result_file for run in runs]
+    if twice := {file for file in files if files.count(file) > 1}:
+        raise UserError(f"two methods would write {min(twice)}: give them other titles, or each seed once")
     for run in runs:
         run.config()  # what is wrong with a method shows before the first training
     teacher = _evaluate_teacher(runs[0])
@@ -119,10 +123,14 @@ def compare_methods(
     results = {method.title: {} for method in methods}
     for run in runs:
         results[run.method.title][run.seed] = run.result()
-    baseline = next(method.title for method in methods if method.name == ALONE)
+    baseline = next(method.title for method in methods if _is_plain_student(method))
     return write_comparison(
         results, teacher, baseline, output_dir, iterations=runs[0].config().train.max_iter, command=command
     )
+
+
+def _is_plain_student(method):
+    return method.name == ALONE and not method.overrides
 
 
 class _Run(NamedTuple):
@@ -156,8 +164,9 @@ class _Run(NamedTuple):
         if result is None:
             return None
         config = self.config()
-        if result["config"] != _fingerprint(config):
-            logger.warning("%s is of another config and is replaced.", self.result_file)
+        weights = _weights_fingerprint(config)
+        if result["config"] != _fingerprint(config) or result.get("weights", weights) != weights:
+            logger.warning("%s is of another config, or of other weights, and is replaced.", self.result_file)
             return None
         if 0 < config.train.eval_period < config.train.max_iter and "curves" not in result:
             logger.warning("%s was not evaluated on the way: remove it to train it again.", self.result_file)
@@ -193,14 +202,28 @@ def _teacher_fingerprint(config):
     return hashlib.sha256(described.encode()).hexdigest()
 
 
+def _weights_fingerprint(config):
+    """Names the contents of the checkpoints that a training starts from, as far as they are files."""
+    takes_teacher = config.train.inherit or config.model.head.get("weight") != 0
+    paths = [config.train.init_checkpoint, config.model.teacher.weights if takes_teacher else ""]
+    return " ".join(_hash_file(path, os.stat(path).st_mtime_ns) for path in paths if path and os.path.isfile(path))
+
+
+@functools.cache
+def _hash_file(path, _date):
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
 def _evaluate_teacher(run):
     path = os.path.join(run.output_dir, "teacher.json")
     config = run.config()
-    fingerprint = _teacher_fingerprint(config)
+    fingerprint, weights = _teacher_fingerprint(config), _weights_fingerprint(config)
     result = read_record(path, _ENTRIES)
-    if result is None or result["config"] != fingerprint:
+    if result is None or result["config"] != fingerprint or result.get("weights", weights) != weights:
         with contextlib.redirect_stdout(None):
-            result = {"config": fingerprint, "metrics": evaluate(config, role="teacher")}
+            metrics = evaluate(config, role="teacher")
+        result = {"config": fingerprint, "weights": weights, "metrics": metrics}
         write_json(path, result)
     return result["metrics"]
 
@@ -223,14 +246,17 @@ def _train_run(run, threads):
     torch.set_num_threads(threads)
     config = run.config()
     folder = config.train.output_dir
+    described = {"config": _fingerprint(config), "weights": _weights_fingerprint(config)}
     os.makedirs(folder, exist_ok=True)
     for name in ("detectron2", "fvcore", "cankd"):
         setup_logger(folder, name=name, configure_stdout=False)
     with open(os.path.join(folder, "console.txt"), "a") as console:
         with contextlib.redirect_stdout(console), contextlib.redirect_stderr(console):
-            save_config(config, os.path.join(folder, "config.yaml"))
             try:
-                metrics = train(config, resume=True)
+                with lock_output_dir(folder):
+                    _begin(folder, described)
+                    save_config(config, os.path.join(folder, "config.yaml"))
+                    metrics = train(config, resume=True)
             except UserError as error:
                 return str(error)
             except Interrupted as error:
@@ -240,15 +266,27 @@ def _train_run(run, threads):
     result = {
         "method": run.method.title,
         "seed": run.seed,
-        "config": _fingerprint(config),
+        **described,
         "metrics": metrics,
         "seconds": statistics.median(times) if times else None,
-        "memory": _peak_memory(),
+        "memory": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_memory(),
     }
     if evaluations := _evaluations(curves, metrics, config.train.max_iter):
         result["curves"] = evaluations
     write_json(run.result_file, result)
     return None
+
+
+def _begin(folder, described):
+    """Makes sure that a run goes on only with what it was begun with."""
+    path = os.path.join(folder, "begun_with.json")
+    try:
+        begun = read_record(path, dict.fromkeys(described, str))
+    except UserError:  # damaged
+        begun = None
+    if begun != described:
+        begin_anew(folder)
+        write_json(path, described)
 
 
 def _evaluations(curves, metrics, max_iter):
@@ -257,10 +295,3 @@ def _evaluations(curves, metrics, max_iter):
     # Detectron2 counts iterations from 0, but the last evaluation comes after all of them.
     found = {name: {min(i + 1, max_iter): value for i, value in curves.get(name, {}).items()} for name in names}
     return {name: curve for name, curve in found.items() if len(curve) > 1}
-
-
-def _peak_memory():
-    """Returns the largest memory of this process, in MiB: the GPU's, or the machine's."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,10 +1,11 @@
+import contextlib
 import math
 import os
 import statistics
 from collections.abc import Mapping
 
 from cankd.evaluation import METRICS, TASK_TITLES, main_metric
-from cankd.utils import markdown_table, replace_file, spread, write_json
+from cankd.utils import UserError, markdown_table, read_record, replace_file, spread, write_json
 from cankd.visualization import draw_method_curves, draw_method_points
 from scipy import stats
 
@@ -104,10 +105,11 @@ def write_comparison(
     Returns:
         The Markdown.
     """
+    known = _known_costs(os.path.join(output_dir, "methods.json"))
     comparison = {
         "command": command,
         "baseline": baseline,
-        "costs": {title: _costs(results, title, baseline) for title in results},
+        "costs": {title: _costs(results, title, baseline, known.get(title, {})) for title in results},
         "tasks": {task: _summarize(results, teacher, baseline, task) for task in METRICS if task in teacher},
     }
     parts = [f"# Methods compared\n\n{f'`{command}`: ' if command else ''}{iterations} iterations."]
@@ -159,13 +161,21 @@ def _evaluation_curves(results, name):
     }
 
 
-def _costs(results, title, baseline):
-    """Returns time and memory against the student alone, None where they were not measured."""
+def _known_costs(path):
+    """Returns the costs of the comparison that is there: results from elsewhere may come without their times."""
+    with contextlib.suppress(UserError):  # damaged
+        if found := read_record(path, {"costs": dict}):
+            return found["costs"]
+    return {}
+
+
+def _costs(results, title, baseline, known):
+    """Returns time and memory against the student alone, None where they were not measured and are not known."""
     costs = {}
     for name, key in (("time", "seconds"), ("memory", "memory")):
         pairs = [(result[key], results[baseline][seed][key]) for seed, result in results[title].items()]
         ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
-        costs[name] = statistics.median(ratios) if ratios else None
+        costs[name] = statistics.median(ratios) if ratios else known.get(name)
     return costs
 
 

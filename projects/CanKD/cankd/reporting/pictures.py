@@ -147,6 +147,8 @@ def draw_comparison(
     metadata = metadata_of(dataset)
     names = {title: _name_classes(loaded, metadata) for title, loaded in models.items()}
     has_masks = any(hasattr(loaded.model, "sem_seg_head") for loaded in models.values())
+    annotated = {"annotations", "label", *(["sem_seg_file_name"] if has_masks else [])}
+    has_truth = any(annotated & record.keys() for record in records)
     columns = defaultdict(list)
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
         image, scale = _read(record)
@@ -155,14 +157,19 @@ def draw_comparison(
         for title, model in models.items():
             output = model([record])[0]
             columns[title].append(_draw_output(image, output, record, names[title], score_threshold, scale))
-        if has_masks and "sem_seg_file_name" in record:
-            labels = read_image(record["sem_seg_file_name"]).squeeze()
-            columns["ground truth"].append(draw_segmentation(image, labels, metadata, scale=scale))
-        elif "annotations" in record:
-            columns["ground truth"].append(draw_annotations(image, record["annotations"], metadata, scale=scale))
-        elif "label" in record:
-            columns["ground truth"].append(draw_class(image, metadata.image_classes[record["label"]], scale=scale))
+        if has_truth:
+            columns["ground truth"].append(_draw_truth(image, record, metadata, has_masks, scale))
     save_grid(path, list(zip(*columns.values())), list(columns))
+
+
+def _draw_truth(image, record, metadata, has_masks, scale):
+    """Draws what is annotated; of a record without annotations, the image."""
+    if has_masks and "sem_seg_file_name" in record:
+        labels = read_image(record["sem_seg_file_name"]).squeeze()
+        return draw_segmentation(image, labels, metadata, scale=scale)
+    if "label" in record:
+        return draw_class(image, metadata.image_classes[record["label"]], scale=scale)
+    return draw_annotations(image, record.get("annotations", ()), metadata, scale=scale)
 
 
 def _name_classes(loaded, metadata):

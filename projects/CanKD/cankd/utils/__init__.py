@@ -19,6 +19,7 @@ from .errors import (
     where,
 )
 from .files import create_folder, make_output_dir, place_of, read_record, remove_unfinished, replace_file, write_json
+from .memory import peak_memory
 from .random_numbers import RandomNumbers
 from .random_state import preserved_random_state, random_state, set_random_state
 from .tables import escape_markdown, markdown_table, spread
