@@ -11,14 +11,12 @@ Examples:
 """
 
 import argparse
-import shlex
-import sys
 
 import cankd.utils.quiet  # noqa: F401
 from cankd import model_zoo
 from cankd.reporting import compare_methods, parse_method
 from cankd.utils import report_mistakes
-from measuring import HERE
+from measuring import HERE, command
 
 SEEDS = [0, 1, 2]
 
@@ -53,7 +51,7 @@ def main(args):
         f"{args.output or choose_output(args)}/{args.model}",
         runs_dir=f"{args.runs}/{args.model}",
         jobs=args.jobs,
-        command=shlex.join(["benchmarks/digit_scenes.py", *sys.argv[1:]]),
+        command=command(),
     )
     print(text)
 

@@ -16,15 +16,13 @@ import itertools
 import json
 import os
 import pathlib
-import shlex
 import shutil
-import sys
 import tempfile
 
 import cankd
 import cankd.utils.quiet  # noqa: F401
 from cankd.utils import escape_markdown, markdown_table, write_json
-from measuring import environment, write_page
+from measuring import command, environment, write_page
 from reliability.cases import annotation_cases, checkpoint_cases, config_cases, image_cases, try_case, usual_warnings
 from reliability.full_disks import SHARES, WRITERS, mount_small_disk, try_full_disk, write_grid
 from reliability.kills import Killer
@@ -144,10 +142,9 @@ def run(args, folder):
     results["full disks"] = fill_disks(sound, folder / "disk")
     runs = kill_runs(args.kills, sound, project)
     memory = Record("memory").once(str(args.steps), lambda: measure_memory(sound, args.steps)) if args.steps else {}
-    command = shlex.join(["benchmarks/soak.py", *sys.argv[1:]])
     text, surprises = tables(results, runs, {str(step): value for step, value in memory.items()})
     return (
-        f"# What goes wrong in practice\n\n`{command}`, {environment(threads=1)}. A case is one command on a "
+        f"# What goes wrong in practice\n\n`{command()}`, {environment(threads=1)}. A case is one command on a "
         "small project, in which one thing is wrong. A clear line says what and where, and the command ends; a warning "
         "says so, and it goes on. Harmless is what may be accepted. Silent is what may not be, and is. Lost is a file "
         "of the user's that is damaged or gone, executed is code in a file that is no program. What is tried is in "

@@ -9,15 +9,12 @@ Example:
     benchmarks/unlabelled.py --seeds 0 1 2
 """
 
-import shlex
-import sys
-
 import cankd.utils.quiet  # noqa: F401
 from cankd import model_zoo
 from cankd.engine import load_config
 from cankd.reporting import compare_methods, parse_method
 from cankd.utils import OverridesArgumentParser, report_mistakes
-from measuring import HERE
+from measuring import HERE, command
 
 CONFIG = "DigitScenes/retinanet_R10_150_from_R18.py"
 WITH_UNLABELLED = "DigitScenes/retinanet_R10_150_from_R18_unlabelled.py"
@@ -41,7 +38,7 @@ def main(args):
             overrides=args.opts,
             runs_dir=args.runs,
             jobs=args.jobs,
-            command=shlex.join(["benchmarks/unlabelled.py", *sys.argv[1:]]),
+            command=command(),
         )
     )
 

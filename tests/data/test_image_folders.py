@@ -72,7 +72,7 @@ def test_refuses_a_model_of_more_classes(folders, num_classes, message):
     model.num_classes = num_classes
     load("pets_val")
     with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
-        check_image_classes([dataset], model)
+        check_image_classes({"train": {"dataset": dataset}}, model)
 
 
 def test_refuses_sets_of_different_classes(folders):
@@ -84,9 +84,10 @@ def test_refuses_sets_of_different_classes(folders):
     datasets = [L(get_detection_dataset_dicts)(names=names) for names in (["pets_train"], "others_val")]
     for dataset in datasets:
         load(dataset.names)
-    check_image_classes(datasets[:1], nn.Module())
+    data = {split: {"dataset": dataset} for split, dataset in zip(("train", "test"), datasets)}
+    check_image_classes(data, nn.Module())  # nothing is evaluated
     with pytest.raises(ValueError, match="pets_train .* class 1 is 'dog' in the one and 'fox' in the other"):
-        check_image_classes(datasets, nn.Module())
+        check_image_classes({**data, "evaluator": object()}, nn.Module())
 
 
 def test_refuses_two_classes_of_one_name(folders):

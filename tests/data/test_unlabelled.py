@@ -99,11 +99,13 @@ def test_a_part_keeps_its_annotations_only_if_it_is_labelled(tiny_scenes):
         assert MetadataCatalog.get("first").thing_classes == MetadataCatalog.get(tiny_scenes[0]).thing_classes
         assert MetadataCatalog.get("first").image_ids == [record["image_id"] for record in whole[:5]]
         assert MetadataCatalog.get("others").image_ids == [record["image_id"] for record in whole[5:]]
+        register_subset("none", "first", start=5)
+        assert DatasetCatalog.get("none") == []
         register_subset("second", "first", start=1, stop=2)  # a part of a part
         assert DatasetCatalog.get("second") == whole[1:2]
         assert MetadataCatalog.get("second").image_ids == [whole[1]["image_id"]]
     finally:
-        for name in ("first", "others", "second"):
+        for name in ("first", "others", "second", "none"):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
 

@@ -85,11 +85,14 @@ def test_a_changed_config_or_teacher_trains_anew(tmp_path, monkeypatch):
     first, other = weights("optimizer.lr=0.001"), weights("optimizer.lr=0.0001")
     again = weights("optimizer.lr=0.001")
     assert torch.equal(first["pkd"], again["pkd"]) and not torch.equal(first["pkd"], other["pkd"])
+    before = json.loads((tmp_path / "out" / "teacher.json").read_text())
     contents = torch.load(teacher, weights_only=True)
     contents["model"] = {k: v.mul(1.5) if "fpn_output" in k else v for k, v in contents["model"].items()}
     torch.save(contents, teacher)
     retrained = weights("optimizer.lr=0.001")
     assert torch.equal(first["alone"], retrained["alone"]) and not torch.equal(first["pkd"], retrained["pkd"])
+    after = json.loads((tmp_path / "out" / "teacher.json").read_text())
+    assert after["weights"] != before["weights"] and after["metrics"] != before["metrics"]
 
 
 def test_gains_are_over_the_plain_student(tmp_path, monkeypatch):

@@ -81,8 +81,8 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
         found["weights"] = load_start(model, config.train, findings)
     found["learning_rate"] = describe_learning_rate(config, findings)
     with findings.collect():
-        used = [data[split] for split in records if split == "train" or data.get("evaluator") is not None]
-        check_image_classes([loader.dataset for loader in used if "dataset" in loader], model.student)
+        loaded = {key: data[key] for key in (*records, "evaluator") if key in data}
+        check_image_classes(loaded, model.student)
     if num_images and data.get("evaluator") is not None and records.get("test"):
         with findings.collect():
             found.update(compare_first_scores(model, data, records["test"], num_images, findings))

@@ -264,7 +264,6 @@ def read_weights(path: str) -> dict[str, Tensor]:
     Raises:
         UserError: if the file cannot be read.
     """
-
     return read_checkpoint(path)["model"]
 
 

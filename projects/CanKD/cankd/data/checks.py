@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -109,17 +109,19 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
         )
 
 
-def check_image_classes(datasets: Sequence[DictConfig], student: nn.Module) -> None:
+def check_image_classes(data: Mapping, student: nn.Module) -> None:
     """Makes sure that data sets of classification number the same classes alike, and that the model has as many.
 
     Args:
-        datasets: that have been loaded; those without ``image_classes`` are not looked at.
+        data: ``dataloader`` of a config, whose data sets have been loaded; those without ``image_classes`` are not
+            looked at, nor is the test set if there is no evaluator.
         student: see :func:`num_classes_of`.
 
     Raises:
         UserError: if two data sets, or data sets and model, have different classes.
     """
-    names = [name for dataset in datasets for name in dataset_names(dataset)]
+    loaders = [data["train"] if "train" in data else {}, data["test"] if data.get("evaluator") is not None else {}]
+    names = [name for loader in loaders if "dataset" in loader for name in dataset_names(loader["dataset"])]
     classes = {name: list(found) for name in names if (found := MetadataCatalog.get(name).get("image_classes"))}
     if not classes:
         return

@@ -164,8 +164,9 @@ class CorruptedDataset(Dataset):
         self._records = records
         self._cells = cells
         self._corruption = _Corruption(reverse=orders_differ(image_format, channel_order))
-        self._mapper = copy.copy(mapper)
-        self._mapper.augmentations = T.AugmentationList([self._corruption, *mapper.augmentations.augs])
+        corrupting = copy.copy(mapper)
+        corrupting.augmentations = T.AugmentationList([self._corruption, *mapper.augmentations.augs])
+        self._mapper = FileNamingMapper(corrupting)
 
     def __len__(self) -> int:
         return len(self._cells) * len(self._records)
@@ -174,7 +175,7 @@ class CorruptedDataset(Dataset):
         cell, i = divmod(index, len(self._records))
         record = self._records[i]
         self._corruption.target = self._cells[cell], image_id_of(record)
-        return FileNamingMapper(self._mapper)(record)
+        return self._mapper(record)
 
 
 class _Corruption(T.Augmentation):

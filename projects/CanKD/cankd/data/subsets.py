@@ -27,7 +27,8 @@ def register_subset(
 def _load_subset(name, dataset, part, labelled):
     records = DatasetCatalog.get(dataset)[part]
     known = MetadataCatalog.get(dataset).as_dict()  # some of it only once the data set was read
-    own = {"image_ids": [record["image_id"] for record in records]} if "image_id" in records[0] else {}
+    has_ids = all("image_id" in record for record in records)
+    own = {"image_ids": [record["image_id"] for record in records]} if has_ids else {}
     inherited = {key: value for key, value in known.items() if key not in ("name", "image_ids")}
     MetadataCatalog.get(name).set(**inherited, **own)
     return records if labelled else [without_annotations(record) for record in records]

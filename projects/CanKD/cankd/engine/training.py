@@ -136,8 +136,7 @@ def _train(config, resume, extra_hooks):
     logger.info("Model:\n%s", student)
 
     loaders = _build_loaders(config, model)
-    used = [config.dataloader.train, *([config.dataloader.test] if config.dataloader.get("evaluator") else [])]
-    check_image_classes([loader.dataset for loader in used if "dataset" in loader], student)
+    check_image_classes(config.dataloader, student)
     trainer = _build_trainer(config, model, loaders)
     run_state = RunState(model, loaders, periods=(options.checkpointer.period, options.eval_period))
     if comm.is_main_process():

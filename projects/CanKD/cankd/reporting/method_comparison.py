@@ -205,7 +205,10 @@ def _teacher_fingerprint(config):
 def _weights_fingerprint(config):
     """Names the contents of the checkpoints that a training starts from, as far as they are files."""
     takes_teacher = config.train.inherit or config.model.head.get("weight") != 0
-    paths = [config.train.init_checkpoint, config.model.teacher.weights if takes_teacher else ""]
+    return _hash_files(config.train.init_checkpoint, config.model.teacher.weights if takes_teacher else "")
+
+
+def _hash_files(*paths):
     return " ".join(_hash_file(path, os.stat(path).st_mtime_ns) for path in paths if path and os.path.isfile(path))
 
 
@@ -218,7 +221,7 @@ def _hash_file(path, _date):
 def _evaluate_teacher(run):
     path = os.path.join(run.output_dir, "teacher.json")
     config = run.config()
-    fingerprint, weights = _teacher_fingerprint(config), _weights_fingerprint(config)
+    fingerprint, weights = _teacher_fingerprint(config), _hash_files(config.model.teacher.weights)
     result = read_record(path, _ENTRIES)
     if result is None or result["config"] != fingerprint or result.get("weights", weights) != weights:
         with contextlib.redirect_stdout(None):
