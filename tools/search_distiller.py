@@ -12,13 +12,14 @@ On features, and at the ground-truth boxes:
     tools/lazyconfig_train_net.py --config-file configs/DigitScenes/retinanet_R10_from_R18_inherit.py \\
         --method output/search/best.json
 
-Class scores as well, whose levels have other names than the features':
-    tools/search_distiller.py ... --scope global --scope logits=head:0:0,head:0:1,head:0:2
+Class scores as well, of two levels alone:
+    tools/search_distiller.py ... --scope global --scope logits=head:0:0,head:0:1
 
 Random draws under the same budget, for comparison:
     tools/search_distiller.py ... --random
 """
 
+import cankd.utils.quiet  # noqa: F401
 from cankd.engine import launch, load_config
 from cankd.engine.distiller_search import search_distiller
 from cankd.engine.preflight import check_device
@@ -30,13 +31,9 @@ from detectron2.utils import comm
 def main(args):
     config = load_config(args.config_file, args.opts, **model_arguments(args))
     check_device(config.train.device)
-    scopes = {
-        scope: levels or (config.model.get("head") or {}).get("levels") or ("p3", "p4", "p5")
-        for scope, levels in args.scope
-    }
     path = search_distiller(
         config,
-        scopes,
+        dict(args.scope),
         args.output,
         iterations=args.iterations,
         budget=args.budget,
@@ -51,7 +48,7 @@ def main(args):
 
 def scope_and_levels(word):
     scope, _, levels = word.partition("=")
-    return scope, levels.split(",") if levels else []
+    return scope, levels.split(",") if levels else None
 
 
 def parse_arguments(argv=None):

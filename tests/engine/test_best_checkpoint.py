@@ -93,6 +93,15 @@ def test_a_new_run_forgets_the_one_before(tmp_path):
     assert steps(tmp_path, "model_best.pth") == 2
 
 
+def test_a_new_run_that_breaks_off_before_it_evaluates_forgets_too(tmp_path):
+    run(tmp_path, [90.0], max_iter=1)
+    with pytest.raises(IndexError):
+        run(tmp_path, [], period=1)
+    run(tmp_path, [None, 2.0], max_iter=2, resume=True)
+    assert json.loads((tmp_path / "evaluations.json").read_text())["best"] == [1, 2.0]
+    assert steps(tmp_path, "model_best.pth") == 2
+
+
 @pytest.mark.parametrize("crash", [None, 4])
 def test_ends_after_evaluations_without_a_gain(tmp_path, caplog, crash):
     """The same with an interruption, after iteration 4; the last checkpoint is that of iteration 3."""

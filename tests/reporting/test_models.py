@@ -97,6 +97,11 @@ def test_images_that_cannot_be_read_are_named(config, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             choose_records(config, inputs=[str(tmp_path / name)])
+    (tmp_path / "folder").mkdir()
+    for name in ("b.JPG", "a.png", "._a.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "folder" / name, format="png")
+    records = choose_records(config, inputs=[str(tmp_path / "folder")])
+    assert [record["file_name"][-5:] for record in records] == ["a.png", "b.JPG"]
     with pytest.raises(ValueError, match="nothing to look at: images is 0"):
         choose_records(config, images=0)
 

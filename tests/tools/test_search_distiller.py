@@ -49,6 +49,22 @@ def test_searches_resumes_and_ends_with_a_method_that_trains(search, tmp_path):
     assert "loss_detkds_global_p5" in metrics and "loss_detkds_logits_head:0:1" in metrics
 
 
+@pytest.mark.parametrize(
+    "scopes, own, levels",
+    [
+        (["global", "logits"], "[p4]", {("p4",), ("head:0:0", "head:0:1", "head:0:2")}),
+        (["global"], "null", {None}),  # the distiller's choice
+        (["global=p5"], "[p4]", {("p5",)}),
+    ],
+)
+def test_levels_are_the_configs_unless_they_are_named(search, tmp_path, scopes, own, levels):
+    options = [word for scope in scopes for word in ("--scope", scope)]
+    search(*options, "--budget", str(2 * len(scopes) + 2), f"model.head.levels={own}")
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("search/candidates/*.json")]
+    chosen = {head["levels"] and tuple(head["levels"]) for found in results for head in found["heads"]}
+    assert chosen == levels and not any(found["failure"] for found in results)
+
+
 def first_iterations(folder):
     """Returns the task's losses of each candidate's first iteration."""
     files = pathlib.Path(folder).glob("candidates/*/metrics.json")

@@ -19,7 +19,7 @@ from .digit_patches import DigitPatches, register_digit_patches
 from .digit_scenes import DigitScenes, register_digit_scenes
 from .file_naming_mapper import FileNamingMapper
 from .image_folders import imagenet_classes, load_image_folder, register_image_folders
-from .images import IMAGE_SUFFIXES, check_image, is_turned, list_images, naming_broken_image
+from .images import IMAGE_SUFFIXES, check_image, is_image_name, is_turned, list_images, naming_broken_image
 from .random_resized_crop import RandomResizedCrop
 from .records import load_records, metadata_of
 from .registration import register_datasets

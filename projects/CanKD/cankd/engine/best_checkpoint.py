@@ -1,3 +1,4 @@
+import contextlib
 import logging
 import math
 import os
@@ -86,6 +87,12 @@ class BestCheckpoint(HookBase):
         if metrics := flatten_results_dict(results):
             self._take(iteration, metrics)
         self._is_over = self._decide()
+
+    def before_train(self) -> None:
+        """Forgets what another run in this folder found, if this one begins."""
+        if self.trainer.start_iter == 0 and comm.is_main_process():
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(self._path)
 
     def after_step(self) -> None:
         """Ends training, once the patience is exhausted."""

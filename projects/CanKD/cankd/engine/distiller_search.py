@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from .build import is_distillation
 from .candidates import Candidates
 from .evolution import Evolution
+from .methods import levels_of_features, levels_of_logits
 from .preflight import lock_output_dir
 
 __all__ = ["search_distiller"]
@@ -19,7 +20,7 @@ __all__ = ["search_distiller"]
 
 def search_distiller(
     config: DictConfig,
-    scopes: Mapping[str, Sequence[str]],
+    scopes: Mapping[str, Sequence[str] | None],
     output_dir: str,
     *,
     iterations: int,
@@ -37,7 +38,8 @@ def search_distiller(
 
     Args:
         config: of a distillation; its head is replaced.
-        scopes: map from scope to the student's levels, see :class:`DetKDSHead`.
+        scopes: map from scope to the student's levels, see :class:`DetKDSHead`; None for those of the config, and for
+            the scope "logits" for those of the class logits.
         output_dir: of the results, see :class:`Candidates`, and of the file that the search ends with.
         iterations: of a candidate.
         budget: iterations of all candidates together; each scope gets as many as the weights.
@@ -55,6 +57,7 @@ def search_distiller(
             or no form is valid.
     """
     _check(config, scopes)
+    scopes = {scope: levels or _usual_levels(config.model, scope) for scope, levels in scopes.items()}
     num_candidates = _count_candidates(len(scopes), iterations, budget)
     if evolves and num_candidates <= population and comm.is_main_process():
         report(
@@ -92,6 +95,10 @@ def _check(config, scopes):
         raise UserError(f"there is no scope {', '.join(sorted(unknown))}: choose among {', '.join(SEARCH_SPACES)}")
 
 
+def _usual_levels(model, scope):
+    return levels_of_logits(model, "the scope logits") if scope == "logits" else levels_of_features(model)
+
+
 def _count_candidates(num_scopes, iterations, budget):
     """Returns how many candidates each scope has, and the weights."""
     num_candidates = budget // max(1, iterations) // (num_scopes + 1)
@@ -114,7 +121,7 @@ def _search_forms_then_weights(search, scopes):
 
 
 def _form(scope, levels, names, genome):
-    return [{"scope": scope, "levels": list(levels), **dict(zip(names, genome))}]
+    return [{"scope": scope, "levels": levels and list(levels), **dict(zip(names, genome))}]
 
 
 def _weigh(forms, genome):

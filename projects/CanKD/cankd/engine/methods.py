@@ -19,7 +19,7 @@ from .build import is_distillation
 from .published import Published, published_setting, pyramid_levels
 from .yacs_file import parse_yacs
 
-__all__ = ["METHODS", "add_up", "is_as_published", "use_method"]
+__all__ = ["METHODS", "add_up", "is_as_published", "levels_of_features", "levels_of_logits", "use_method"]
 
 # Of each method the head, its arguments for any architecture, and those of some. Where an architecture is not
 # published, those of the nearest one stand; the heads' docstrings have the sources.
@@ -166,10 +166,9 @@ def _heads(model, name, setting):
         own.update({"levels": levels} if levels else {})
         return [own]
     if name in _ON_LOGITS:
-        arguments = {"levels": levels or _logit_levels(model.student, architecture, name), **arguments}
-    elif levels or "levels" in (features := _features_of(own, architecture)):
-        chosen = levels or features["levels"]
-        arguments = {"levels": chosen and list(chosen), **arguments}
+        arguments = {"levels": levels or levels_of_logits(model, name), **arguments}
+    elif levels or "levels" in _features_of(model):
+        arguments = {"levels": levels or levels_of_features(model), **arguments}
     for base, published in by_architecture.items():
         if issubclass(architecture, base):
             arguments = {**arguments, **published}
@@ -204,10 +203,23 @@ def _architecture_of(model):
     return _target_of(model)
 
 
-def _features_of(own, architecture):
+def levels_of_features(model: DictConfig) -> list[str] | None:
+    """Returns the levels that a method on features has by a distillation's config.
+
+    Args:
+        model: of the config.
+
+    Returns:
+        None where the distiller chooses.
+    """
+    levels = _features_of(model).get("levels")
+    return levels and list(levels)
+
+
+def _features_of(model):
     """Returns the first of a config's heads that does not compare class logits; one with the usual levels if all do."""
-    usual = {"levels": _LAST_STAGE if issubclass(architecture, Classifier) else None}
-    return next((part for part in own.get("heads", [own]) if not _compares_logits(part)), usual)
+    usual = {"levels": _LAST_STAGE if issubclass(_architecture_of(model.student), Classifier) else None}
+    return next((part for part in model.head.get("heads", [model.head]) if not _compares_logits(part)), usual)
 
 
 def _compares_logits(head):
@@ -217,13 +229,22 @@ def _compares_logits(head):
     )
 
 
-def _logit_levels(student, architecture, method):
-    """Returns where a student's class logits come from."""
+def levels_of_logits(model: DictConfig, method: str) -> list[str]:
+    """Returns where a student's class logits come from.
+
+    Args:
+        model: of a distillation's config.
+        method: that compares them, for the message.
+
+    Raises:
+        UserError: if they are not known for the architecture, or have no positions and the method is not "kd".
+    """
+    student, architecture = model.student, _architecture_of(model.student)
     if issubclass(architecture, (RetinaNet, FCOS)):
         return [f"{_DETECTOR_LOGITS}{i}" for i in range(len(pyramid_levels(student, architecture)))]
     if issubclass(architecture, SemanticSegmentor):
         return _SEGMENTOR_LOGITS
-    if issubclass(architecture, Classifier) and method != "cwd_logits":  # which compares positions
+    if issubclass(architecture, Classifier) and method == "kd":
         return _CLASSIFIER_LOGITS
     raise UserError(
         f"{method} compares class logits at places that student and teacher share, and none are known of "

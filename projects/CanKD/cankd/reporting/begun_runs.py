@@ -11,6 +11,6 @@ def begin_anew(folder: str) -> None:
         folder: of the run; it is made if it is not there.
     """
     os.makedirs(folder, exist_ok=True)
-    for name in ("results.json", "last_checkpoint", "metrics.json"):
+    for name in ("results.json", "last_checkpoint", "metrics.json", "evaluations.json"):
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(folder, name))

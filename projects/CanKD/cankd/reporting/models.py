@@ -5,7 +5,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from cankd.data import IMAGE_SUFFIXES, check_image, load_records, metadata_of, naming_broken_image, num_classes_of
+from cankd.data import (
+    IMAGE_SUFFIXES,
+    check_image,
+    is_image_name,
+    load_records,
+    metadata_of,
+    naming_broken_image,
+    num_classes_of,
+)
 from cankd.engine import is_distillation, load_student, test_data
 from cankd.modeling import Teacher
 from cankd.utils import UserError
@@ -164,9 +172,7 @@ def _list_images(inputs):
     files = []
     for entry in inputs:
         if os.path.isdir(entry):
-            files += [
-                os.path.join(entry, name) for name in sorted(os.listdir(entry)) if name.lower().endswith(IMAGE_SUFFIXES)
-            ]
+            files += [os.path.join(entry, name) for name in sorted(filter(is_image_name, os.listdir(entry)))]
         elif os.path.isfile(entry):
             files.append(entry)
         else:
