@@ -114,6 +114,13 @@ def test_sound_files_are_read_once_and_changed_ones_again(records, monkeypatch):
         check_images(records, "mine.json")
 
 
+def test_a_size_that_is_corrected_is_compared_again(records):
+    check_images(records, "pets")
+    records[1]["width"] = 40
+    with pytest.raises(ValueError, match="1.jpg has 30×20 pixels, and its annotation says 40×20"):
+        check_images(records, "pets")
+
+
 def test_images_that_are_all_needed_cannot_be_skipped(records):
     make_empty(records[1]["file_name"])
     with pytest.raises(ValueError, match="it may be cut off .*Mend them$"):

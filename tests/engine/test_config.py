@@ -185,7 +185,7 @@ def test_takes_values_at_the_limits(override):
     load_config(CANKD, [override])
 
 
-def test_another_batch_size_scales_rate_and_schedule(caplog):
+def test_another_batch_size_scales_rate_and_schedule(caplog, tmp_path):
     path = model_zoo.get_config_file("COCO-Detection/retinanet_R50_from_R101.py")
     recipe = load_config(path)
     assert (recipe.optimizer.lr, recipe.train.max_iter, recipe.train.eval_period) == (0.005, 703608, 29317)
@@ -195,6 +195,15 @@ def test_another_batch_size_scales_rate_and_schedule(caplog):
     assert scaled.optimizer.lr == pytest.approx(0.02)
     assert (scaled.train.max_iter, scaled.train.eval_period, scaled.train.checkpointer.period) == (175902, 7329, 7329)
     assert scaled.train.distillation.stop_iter == 1000  # what is asked for stays
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from cankd import model_zoo\n"
+        "_config = model_zoo.get_config('COCO-Detection/retinanet_R50_from_R101.py')\n"
+        "model, train, dataloader, optimizer = _config.model, _config.train, _config.dataloader, _config.optimizer\n"
+        "train.distillation.update(warmup_iters=100, stop_iter=1000)\n"
+    )
+    schedule = load_config(str(own), [override]).train.distillation
+    assert (schedule.warmup_iters, schedule.stop_iter) == (25, 250)
     unscaled = load_config(path, [override, "train.reference_batch_size=0"])
     assert (unscaled.optimizer.lr, unscaled.train.max_iter) == (0.005, 703608)
 

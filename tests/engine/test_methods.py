@@ -67,6 +67,83 @@ def test_settings_are_those_of_the_architecture(quick_config):
     assert isinstance(head, FGDHead) and head.term_weights["attention"] == 5e-4
 
 
+DENSE, RCNN_R50 = (
+    "retinanet_R50_from_R101",
+    "fcos_R50_from_R101",
+    "reppoints_R50_from_X101",
+), "faster_rcnn_R50_from_R101"
+SEGMENTOR = "semantic_fpn_R18_from_R101"
+FGD_LARGE = {"foreground": 1.6e-3, "background": 8e-4, "attention": 8e-4, "relation": 8e-6}
+
+
+@pytest.mark.parametrize(
+    "method, recipe, published",
+    [
+        *[("pkd", recipe, {"weight": 10.0}) for recipe in DENSE],
+        ("pkd", RCNN_R50, {"weight": 6.0}),
+        ("cwd", DENSE[0], {"weight": 5.0, "temperature": 1.0}),
+        ("cwd", RCNN_R50, {"weight": 10.0, "temperature": 1.0}),
+        ("cwd", SEGMENTOR, {"weight": 50.0, "temperature": 1.0}),
+        ("cwd_logits", SEGMENTOR, {"weight": 3.0, "temperature": 4.0}),
+        (
+            "fgd",
+            DENSE[0],
+            {
+                "temperature": 0.5,
+                "term_weights": {"foreground": 1e-3, "background": 5e-4, "attention": 5e-4, "relation": 5e-6},
+            },
+        ),
+        ("fgd", DENSE[1], {"temperature": 0.8, "term_weights": FGD_LARGE}),
+        ("fgd", DENSE[2], {"temperature": 0.5, "term_weights": FGD_LARGE}),
+        (
+            "fgd",
+            RCNN_R50,
+            {
+                "temperature": 0.5,
+                "term_weights": {"foreground": 5e-5, "background": 2.5e-5, "attention": 5e-5, "relation": 5e-7},
+            },
+        ),
+        *[("mgd", recipe, {"weight": 2e-5, "masked_fraction": 0.65}) for recipe in (DENSE[0], DENSE[2])],
+        ("mgd", RCNN_R50, {"weight": 5e-7, "masked_fraction": 0.45}),
+        ("mgd", SEGMENTOR, {"weight": 2e-5, "masked_fraction": 0.75}),
+        (
+            "fkd",
+            DENSE[0],
+            {
+                "temperature": 0.1,
+                "channel_mask": True,
+                "term_weights": {"feature": 4.2e-4, "channel": 2.4e-2, "spatial": 2.4e-2, "relation": 4.2e-4},
+            },
+        ),
+        (
+            "fkd",
+            RCNN_R50,
+            {
+                "temperature": 0.5,
+                "channel_mask": False,
+                "term_weights": {"feature": 7e-5, "channel": 4e-3, "spatial": 4e-3, "relation": 7e-5},
+            },
+        ),
+        *[
+            (
+                "detkds",
+                recipe,
+                {"first": "catt", "second": "scale_r2", "third": "norm_N", "distance": "l1", "weight": weight},
+            )
+            for recipe, weight in ((DENSE[0], 6.0), (DENSE[1], 5.0), (DENSE[2], 10.0), (RCNN_R50, 2.0))
+        ],
+        ("kd", SEGMENTOR, {"sigmoid": False, "temperature": 1.0, "weight": 10.0}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_published_settings(method, recipe, published):
+    folder = "Cityscapes-SemanticSegmentation" if recipe == SEGMENTOR else "COCO-Detection"
+    head = instantiate(use_method(model_zoo.get_config(f"{folder}/{recipe}.py"), method).model.head)
+    assert {name: getattr(head, name) for name in published} == {
+        name: pytest.approx(value) if isinstance(value, float | dict) else value for name, value in published.items()
+    }
+
+
 def test_levels_and_the_own_methods_options_are_the_configs(quick_config):
     config = quick_config(RETINANET)
     config.model.head.update(levels=["p4"], weight=2.5, pool_size=1)

@@ -271,6 +271,43 @@ def test_mixed_precision_trains_on_the_cpu(tmp_path, precision):
     assert ("grad_scaler" in trainer.state_dict()) == (precision == torch.float16)
 
 
+class Probe(HookBase):
+    """Sees what a step is made of; it runs after the hooks of Detectron2."""
+
+    def before_train(self):
+        self.precisions, self.norms = [], []
+        self.trainer.model.student.backbone.register_forward_hook(
+            lambda module, inputs, outputs: self.precisions.append(outputs["p3"].dtype)
+        )
+
+    def after_backward(self):
+        parameters = [p for p in self.trainer.model.parameters() if p.grad is not None]
+        self.norms.append(torch.nn.utils.get_total_norm([p.grad for p in parameters]).item())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_options_of_train_reach_each_step(quick_config, precision):
+    config = quick_config(
+        CANKD,
+        max_iter=2,
+        accumulate=2,
+        clip_gradients={"max_norm": 1e-3},
+        amp={"enabled": True, "precision": precision},
+    )
+    config.dataloader.evaluator = None
+    probe = Probe()
+    train(config, extra_hooks=(probe,))
+    assert probe.precisions == [getattr(torch, precision)] * 4  # two passes a step
+    assert 0 < probe.norms[-1] <= 1.001e-3  # the first of float16 is infinite, until its loss scale is found
+
+
+def test_an_unknown_precision_is_refused(quick_config):
+    with pytest.raises(
+        ValueError, match=r"train.amp.precision is 'half'; it has to be one of \['bfloat16', 'float16'\]"
+    ):
+        train(quick_config(CANKD, amp={"enabled": True, "precision": "half"}))
+
+
 def test_gradients_are_unscaled_before_hooks_see_them(tmp_path):
     class Norm(HookBase):
         def after_backward(self):

@@ -282,3 +282,44 @@ def test_results_count_until_an_option_changes_what_is_trained():
     for config, options in zip(configs, changed):
         config.merge_with({"train": options})
     assert len({expected, *map(method_comparison._fingerprint, configs)}) == 4
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"train": {"seed": 9}},
+        {"train": {"max_iter": 9}},
+        {"train": {"init_checkpoint": "other.pth"}},
+        {"train": {"inherit": "auto"}},
+        {"train": {"distillation": {"stop_iter": 9}}},
+        {"train": {"clip_gradients": {"max_norm": 9}}},
+        {"train": {"amp": {"enabled": True}}},
+        {"train": {"yacs": "SOLVER: {}"}},
+        {"model": {"head": {"weight": 9}}},
+        {"optimizer": {"lr": 9}},
+        {"dataloader": {"train": {"total_batch_size": 9}}},
+    ],
+    ids=str,
+)
+def test_what_decides_a_result_makes_older_ones_stale(part):
+    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+    before = method_comparison._fingerprint(config)
+    config.merge_with(part)
+    assert method_comparison._fingerprint(config) != before
+
+
+def test_weights_trained_anew_make_older_results_stale(tmp_path):
+    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+    config.train.init_checkpoint = str(tmp_path / "backbone.pth")
+    config.model.teacher.weights = str(tmp_path / "teacher.pth")
+
+    def fingerprint(backbone, teacher):
+        for name, text in (("backbone", backbone), ("teacher", teacher)):
+            (tmp_path / f"{name}.pth").write_text(text)
+        method_comparison._hash_file.cache_clear()  # two writes may have one date
+        return method_comparison._weights_fingerprint(config)
+
+    first = fingerprint("a", "a")
+    assert len({first, fingerprint("b", "a"), fingerprint("a", "b")}) == 3 and fingerprint("a", "a") == first
+    config.model.head.weight = 0  # the student alone sees no teacher
+    assert fingerprint("a", "b") == fingerprint("a", "a") != fingerprint("b", "a")

@@ -90,6 +90,9 @@ def test_costs(load_tool, capsys):
         tool.parse_arguments(["--config-file", "configs/DigitScenes/retinanet_R10.py", "--size", "96x128", "--json"])
     )
     assert json.loads(capsys.readouterr().out)["model"]["total"]["parameters"] == 655182
+    tool.main(tool.parse_arguments(["--config-file", "configs/DigitScenes/retinanet_R10.py", "--size", "96x128"]))
+    (total,) = [line for line in capsys.readouterr().out.splitlines() if "total" in line]
+    assert "0.66" in total
     with pytest.raises(SystemExit):
         tool.parse_arguments(["--config-file", "C", "--size", "96"])
     assert "'96' is not HEIGHTxWIDTH" in capsys.readouterr().err
