@@ -14,6 +14,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import HookBase, SimpleTrainer, hooks
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import EventStorage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.tiny import batch, distiller
@@ -299,6 +300,17 @@ def test_options_of_train_reach_each_step(quick_config, precision):
     train(config, extra_hooks=(probe,))
     assert probe.precisions == [getattr(torch, precision)] * 4  # two passes a step
     assert 0 < probe.norms[-1] <= 1.001e-3  # the first of float16 is infinite, until its loss scale is found
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_an_fcos_trains_in_mixed_precision(quick_config, precision):
+    """Detectron2's losses fail on what its head gives then."""
+    config = quick_config("DigitScenes/fcos_R10_from_R18.py", amp={"enabled": True})
+    config.model.teacher.weights = None
+    model = build_model(config).train()
+    with EventStorage(), torch.autocast("cpu", precision):
+        losses = model(batch(size=128))
+    assert losses["loss_fcos_loc"] > 0 and all(loss.isfinite() for loss in losses.values())
 
 
 def test_an_unknown_precision_is_refused(quick_config):

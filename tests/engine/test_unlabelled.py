@@ -96,13 +96,16 @@ def test_labelled_batches_stay_the_same_and_unlabelled_ones_repeat(mixed_config,
         assert all("instances" not in record for record in found[2:])
 
 
-@pytest.mark.parametrize("share, processes, images", [(1.0, 1, 8), (0.5, 1, 4), (2.0, 2, 8), (0.3, 2, 1), (0.01, 2, 1)])
-def test_share_is_of_the_labelled_images_and_the_same_in_every_process(
-    mixed_config, distiller, monkeypatch, share, processes, images
+@pytest.mark.parametrize(
+    "share, processes, accumulate, images",
+    [(1.0, 1, 1, 8), (0.5, 1, 1, 4), (2.0, 2, 1, 8), (0.3, 2, 1, 1), (0.01, 2, 1, 1), (0.1, 1, 2, 2), (0.6, 1, 4, 4)],
+)
+def test_share_is_of_the_labelled_images_and_the_same_in_every_process_and_part(
+    mixed_config, distiller, monkeypatch, share, processes, accumulate, images
 ):
     for place in (comm, detectron2.data.build):
         monkeypatch.setattr(place, "get_world_size", lambda: processes)
-    config = mixed_config(unlabelled={"share": share})
+    config = mixed_config(unlabelled={"share": share}, accumulate=accumulate)
     config.dataloader.train.total_batch_size = 8
     assert len(next(iter(build_unlabelled_loader(config, distiller)))) == images
 

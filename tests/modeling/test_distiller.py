@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -307,3 +308,11 @@ def test_logs_correlations_periodically(tmp_path):
     history = storage.history("[metric]correlation_p3").values()
     assert [iteration for _, iteration in history] == [1]
     assert -1 <= history[0][0] <= 1
+
+
+def test_a_stride_that_is_declared_wrongly_is_refused(tmp_path):
+    model = distiller(tmp_path).train()
+    model.pairs = [dataclasses.replace(pair, student_stride=pair.student_stride // 2) for pair in model.pairs]
+    for compare in (model, model.compute_features):
+        with EventStorage(), pytest.raises(UserError, match=r"for images of 96×96 .*which their strides do not explain"):
+            compare(batch())

@@ -1,7 +1,18 @@
+import contextlib
+
 import pytest
 import torch
-from cankd.modeling.levels import choose_levels, describe_pairs, match_levels, pair_features
+from cankd.modeling.levels import (
+    LevelPair,
+    check_sizes,
+    choose_levels,
+    describe_pairs,
+    match_levels,
+    padded_size,
+    pair_features,
+)
 from detectron2.layers import ShapeSpec
+from torch import nn
 
 PYRAMID = {f"p{i}": ShapeSpec(channels=256, stride=2**i) for i in range(3, 6)}
 DILATED = {f"res{i}": ShapeSpec(channels=2 ** (i + 6), stride=min(2**i, 8)) for i in range(2, 6)}
@@ -86,3 +97,38 @@ def test_maps_are_resized_and_cropped_and_logits_stay():
     student, teacher = pair_features(pairs, *features)
     assert student["p3"].shape == teacher["p3"].shape == (2, 2, 4, 4)
     assert student["fc"] is teacher["fc"] is logits
+
+
+@pytest.mark.parametrize(
+    "student, teacher, size, padded, fits",
+    [
+        ((16, 16), (16, 16), (128, 128), (128, 128), True),
+        ((13, 16), (16, 16), (100, 128), (128, 128), True),  # the teacher pads more
+        ((13, 16), (128, 128), (100, 128), (1024, 1024), True),  # to a square, as ViTDet
+        ((15, 15), (16, 16), (128, 128), (128, 128), True),  # without the border
+        ((8, 8), (16, 16), (128, 128), (128, 128), False),  # the student's stride is 16
+        ((16, 16), (32, 32), (128, 128), (128, 128), False),  # the teacher's is 4
+        ((8, 8), (8, 8), (128, 128), (128, 128), True),  # both are wrong in the same way
+    ],
+)
+def test_maps_show_the_same_part_of_an_image(student, teacher, size, padded, fits):
+    pair = LevelPair("p3", "c3", 8, 8, 4, 4)
+    maps = {"p3": torch.zeros(1, 4, *student)}, {"c3": torch.zeros(1, 4, *teacher)}
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="which their strides do not explain"):
+        check_sizes([pair], *maps, size, size, padded)
+
+
+@pytest.mark.parametrize("side, fits", [(3, True), (6, False)])
+def test_maps_of_unknown_strides_have_one_size(side, fits):
+    maps = {"a": torch.zeros(1, 4, 3, 3)}, {"a": torch.zeros(1, 4, side, side)}
+    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="'a' is 3×3 and the teacher's 'a' is 6×6"):
+        check_sizes([LevelPair("a", "a", None, None, 4, 4)], *maps, (99, 99), (99, 99), (99, 99))
+
+
+def test_padding_is_what_the_backbone_asks_for():
+    plain, divisible, square = nn.Module(), nn.Module(), nn.Module()
+    divisible.backbone, square.backbone = nn.Module(), nn.Module()
+    divisible.backbone.size_divisibility = 32
+    square.backbone.padding_constraints = {"square_size": 1024}
+    found = [padded_size(model, (100, 130)) for model in (plain, divisible, square)]
+    assert found == [(100, 130), (128, 160), (1024, 1024)]

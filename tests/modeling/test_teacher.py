@@ -145,6 +145,8 @@ def test_compiles_what_is_below_the_pyramid(tmp_path, monkeypatch):
     for _ in range(2):
         assert found(batch(), "BGR").keys() == set(LEVELS)
     assert compiled == [(bottom_up, {"dynamic": True})]
+    with pytest.raises(ValueError, match="one lies within ResNet, and what is compiled does not show what is within"):
+        teacher(tmp_path, compile=True).choose_levels(["backbone.bottom_up.res4"])
     with pytest.raises(ValueError, match="the teacher, a Linear, has no backbone to compile"):
         Teacher(model=torch.nn.Linear(1, 1), weights=None, compile=True)
 

@@ -75,3 +75,10 @@ def test_mobilenet_has_the_output_stride_and_says_so():
     dilations = {i: layer.conv[1][0].dilation[0] for i, layer in enumerate(backbone.features[2:], 2)}
     first_blocks = {7: 2, 11: 2, 14: 4, 17: 4}  # of the layers of 64, 96, 160 and 320 channels
     assert dilations == {i: first_blocks.get(i, 1) for i in range(2, 18)}
+
+
+@pytest.mark.parametrize("output_stride", [0, 2, 12, 64])
+def test_other_output_strides_are_refused(output_stride):
+    for build in (lambda **options: resnet(DilatedResNet, 18, **options), MobileNetV2):
+        with pytest.raises(ValueError, match=f"output_stride is {output_stride}; it has to be 8, 16 or 32"):
+            build(output_stride=output_stride)

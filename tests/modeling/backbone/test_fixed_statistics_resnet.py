@@ -6,6 +6,13 @@ from detectron2.modeling.backbone.resnet import BasicBlock
 from torch import nn
 
 
+def test_synchronized_norms_are_batch_norms_too():
+    stem = BasicStem(in_channels=3, out_channels=4, norm="SyncBN")
+    stages = [ResNet.make_stage(BasicBlock, 1, in_channels=4, out_channels=4, norm="BN")]
+    model = FixedStatisticsResNet(stem, stages, out_features=["res2"]).train()
+    assert model.training and isinstance(stem.conv1.norm, nn.SyncBatchNorm) and not stem.conv1.norm.training
+
+
 def test_statistics_stay_while_weights_and_biases_train():
     torch.manual_seed(0)
     stages = [

@@ -171,3 +171,17 @@ def test_every_parameter_takes_part(norm):
     student, teacher = features(6, 6, torch.float)
     head({"p3": student.requires_grad_()}, {"p3": teacher})["loss_cankd_p3"].backward()
     assert all(p.grad is not None for p in head.parameters())
+
+
+def test_gradients_are_the_same_if_they_are_asked_for_under_autocast():
+    student, teacher = features(5, 7, dtype=torch.float32)
+    gradients = []
+    for enabled in (False, True):
+        torch.manual_seed(0)
+        head = CanKDHead(levels=["a"], in_channels=4)
+        x = student.clone().requires_grad_()
+        loss = head({"a": x}, {"a": teacher})["loss_cankd_a"]
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss.backward()
+        gradients.append(x.grad)
+    assert torch.equal(*gradients)

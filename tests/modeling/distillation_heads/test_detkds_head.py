@@ -190,3 +190,12 @@ def test_refuses_levels():
     one = {"p3": torch.randn(2, 1, 4, 4)}
     with pytest.raises(ValueError, match=r"level 'p3' is \(2, 1, 4, 4\) after 'no', too small for softmax_C"):
         DetKDSHead(levels=["p3"], in_channels=1, **LOGITS)(one, one)
+
+
+def test_a_level_that_is_too_small_is_left_out(tmp_path):
+    head = DetKDSHead(levels=["p3", "p4", "p5"], scope="global", third="norm_HW")
+    model = distiller(tmp_path, head=head).train()
+    with EventStorage():
+        losses = model(batch(size=32))
+    assert losses["loss_detkds_global_p5"] == 0 < losses["loss_detkds_global_p3"]
+    assert model.skipped_batches == {"p5": 1}

@@ -154,3 +154,26 @@ def test_the_context_reaches_the_method():
 def test_refuses_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         L2Head(**arguments)
+
+
+@pytest.mark.parametrize(
+    "student, teacher, message",
+    [
+        ((2, 4), None, "there is no feature of level 'p3', but of p9"),
+        ((1, 4), (2, 4), "1 images of 4 channels of the student and 2 of 4 of the teacher"),
+        ((2, 5), (2, 4), "was built for 4 and 4 channels"),
+    ],
+)
+def test_features_that_do_not_fit_are_named(student, teacher, message):
+    head = L2Head(levels=["p3"], in_channels=4)
+    maps = [{"p3": torch.zeros(*size, 6, 5)} if size else {"p9": 0} for size in (student, teacher)]
+    with pytest.raises(ValueError, match=message):
+        head(*maps)
+
+
+def test_terms_have_to_be_named():
+    class Nameless(TwoTermHead):
+        terms = ()
+
+    with pytest.raises(ValueError, match=r"Nameless.compare gives the terms \['near', 'far'\], and the class names \[\]"):
+        Nameless(levels=["p3"], in_channels=4)(features({"p3": 4}), features({"p3": 4}, seed=1))

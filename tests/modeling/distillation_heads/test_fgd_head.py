@@ -3,7 +3,7 @@ import torch
 from cankd.modeling import StepContext
 from cankd.modeling.distillation_heads.box_masks import box_masks
 from cankd.modeling.distillation_heads.fgd_head import FGDHead
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, Instances, RotatedBoxes
 from detectron2.utils.events import EventStorage
 
 from tests import published
@@ -126,6 +126,10 @@ def test_refuses_what_it_cannot_compare():
     with pytest.raises(ValueError, match="level 'p3' is no map of positions, which fgd compares: use KDHead"):
         head({"p3": torch.randn(2, 4)}, {"p3": torch.randn(2, 4)})
     features = {"p3": torch.randn(1, 4, 4, 4)}
+    rotated = context([torch.zeros(0, 4)], [(32, 32)])
+    rotated.batch[0]["instances"].gt_boxes = RotatedBoxes(torch.zeros(0, 5))
+    with pytest.raises(ValueError, match="which have to be upright: these are rotated"):
+        head(features, features, rotated)
     with pytest.raises(ValueError, match="the stride of level 'p3' is unknown"):
         head(features, features, context([torch.zeros(0, 4)], [(32, 32)], stride=None))
     with pytest.raises(ValueError, match="FGD halves the channels of level 'p3', but it has one"):

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cankd.modeling import CanKDHead, Distiller, FKDHead, SumOfHeads
+from cankd.modeling import CanKDHead, Distiller, FKDHead, KDHead, SumOfHeads
 from detectron2.utils.events import EventStorage
 
 from tests.modeling.distillation_heads.test_distillation_head import L2Head, TwoTermHead, features
@@ -79,3 +79,16 @@ def test_heads_without_levels_get_the_distillers(tmp_path):
     assert set(head.loss_names) < losses.keys() and "loss_cankd_p5" in losses
     with pytest.raises(ValueError, match="head.in_channels is given without head.levels"):
         CanKDHead(levels=None, in_channels=4)
+
+
+def test_a_sum_of_sums_is_refused():
+    with pytest.raises(ValueError, match="has a sum among its heads"):
+        SumOfHeads(heads=[SumOfHeads(heads=[L2Head(levels=["p3"])])])
+
+
+def test_a_mapping_of_one_heads_levels_leaves_the_others_choice_alone(tmp_path):
+    logits = KDHead(levels=["head:0:0"], sigmoid=True)
+    head = SumOfHeads(heads=[CanKDHead(levels=None), logits])
+    student, other = detector("retinanet"), teacher(tmp_path)
+    Distiller(student=student, teacher=other, head=head, levels={"head:0:0": "head:0:1"})
+    assert head.heads[0].levels == ("p3", "p4", "p5") and logits.levels == ("head:0:0",)

@@ -1,6 +1,7 @@
+import pytest
 import torch
 import torch.nn.functional as F
-from cankd.modeling.meta_arch import PyramidPooling
+from cankd.modeling.meta_arch import ASPP, PyramidPooling
 from torch import nn
 
 
@@ -20,3 +21,12 @@ def test_pyramid_pooling_by_hand():
             module.bottleneck.weight.zero_()
             module.bottleneck.weight[0, index, 1, 1] = 1
         torch.testing.assert_close(module(feature), expected)
+
+
+@pytest.mark.parametrize("module", [PyramidPooling(4, 4), ASPP(in_channels=4, out_channels=4)])
+def test_a_single_image_is_refused_where_batch_norms_see_one_value(module):
+    feature = torch.randn(1, 4, 6, 6)
+    with pytest.raises(ValueError, match="its batch norm needs two images or more on each GPU"):
+        module(feature)
+    assert module.eval()(feature).shape == feature.shape
+    assert PyramidPooling(4, 4, sizes=(2, 3))(feature).shape == feature.shape

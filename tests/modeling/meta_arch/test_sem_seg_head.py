@@ -70,3 +70,22 @@ def test_batch_that_is_wholly_ignored_has_no_loss(average_labelled):
         "loss_sem_seg"
     ]
     assert loss == 0
+
+
+def test_an_auxiliary_loss_of_the_same_name_is_refused():
+    with pytest.raises(ValueError, match="both losses are named 'loss_sem_seg'"):
+        head(auxiliary=head())
+    losses = head(auxiliary=head(loss_name="loss_auxiliary"))(
+        {"res5": torch.randn(1, 4, 2, 2)}, torch.ones(1, 4, 4, dtype=torch.int64)
+    )[1]
+    assert losses.keys() == {"loss_sem_seg", "loss_auxiliary"}
+
+
+def test_images_need_be_no_multiple_of_the_stride():
+    feature, targets = torch.randn(1, 4, 2, 3), torch.ones(1, 4, 6, dtype=torch.int64)
+    module = head()
+    whole = module({"res5": feature}, torch.nn.functional.pad(targets[:, :3, :5], (0, 1, 0, 1), value=255))
+    module.average_labelled = True
+    expected = module({"res5": feature}, torch.nn.functional.pad(targets[:, :3, :5], (0, 1, 0, 1), value=255))[1]
+    torch.testing.assert_close(module({"res5": feature}, targets[:, :3, :5])[1], expected)
+    assert whole[0] is None

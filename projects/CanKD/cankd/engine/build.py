@@ -9,6 +9,7 @@ from cankd.data import FileNamingMapper
 from cankd.modeling import Distiller, Teacher, check_anchors
 from cankd.utils import UserError, orders_differ, preserved_random_state, where
 from detectron2.config import instantiate
+from detectron2.modeling.meta_arch.fcos import FCOSHead
 from omegaconf import DictConfig
 from torch import nn
 
@@ -51,7 +52,15 @@ def build_model(config: DictConfig) -> nn.Module:
     else:
         model = build_part("model", model)
     check_anchors(student_of(model))
+    if config.train.get("amp", {}).get("enabled"):
+        for module in model.modules():
+            if isinstance(module, FCOSHead):  # Detectron2's losses write what is float32 into what it gives
+                module.register_forward_hook(_give_float32)
     return model.to(config.train.device)
+
+
+def _give_float32(_module, _inputs, outputs):
+    return tuple([level.float() for level in levels] for levels in outputs)
 
 
 def build_part(name: str, config: DictConfig, build: Callable[[DictConfig], Any] = instantiate) -> Any:

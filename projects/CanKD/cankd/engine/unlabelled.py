@@ -31,7 +31,7 @@ def build_unlabelled_loader(config: DictConfig, model: nn.Module) -> UnlabelledL
 
     - ``dataset``: the name of a registered data set, whose annotations are left out, or a folder of images, or a list;
     - ``share``: number of the images, as a share of ``dataloader.train.total_batch_size``, beside which they come (1);
-      it is rounded to a multiple of the number of processes, and at least that;
+      it is rounded to a multiple of the number of processes times ``train.accumulate``, and at least that;
     - ``mapper``: reads them; that of ``dataloader.train`` if there is none.
 
     The loader draws from random numbers of its own: the labelled batches stay those of the student alone.
@@ -67,7 +67,7 @@ def build_unlabelled_loader(config: DictConfig, model: nn.Module) -> UnlabelledL
     random_numbers = RandomNumbers(seed + comm.get_rank())
     with random_numbers:
         mapper = _build_mapper(options, loader, records[0])
-    images = _count_images(loader, options.get("share", 1.0))
+    images = _count_images(loader, options.get("share", 1.0), config.train.accumulate)
     logger.info("Beside each batch %d of %d unlabelled images are distilled.", images, len(records))
     batches = build_detection_train_loader(
         records,
@@ -125,9 +125,9 @@ def _build_mapper(options, loader, record):
     return mapper
 
 
-def _count_images(loader, share):
-    """Returns the unlabelled images of a step, of all processes."""
+def _count_images(loader, share, accumulate):
+    """Returns the unlabelled images of a step, of all processes; each part of a batch has as many."""
     if "total_batch_size" not in loader:
         raise UserError(f"dataloader.train has no total_batch_size, of which {UNLABELLED_KEY}.share is a share: set it")
-    processes = comm.get_world_size()
-    return max(1, round(share * loader.total_batch_size / processes)) * processes
+    parts = comm.get_world_size() * accumulate
+    return max(1, round(share * loader.total_batch_size / parts)) * parts

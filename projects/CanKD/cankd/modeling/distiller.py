@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .distillation_heads import DistillationHead, StepContext
 from .distillation_heads.distillation_head import naming
 from .feature_source import FeatureSource, backbone_shapes, has_module
-from .levels import choose_levels, describe_pairs, match_levels, pair_features
+from .levels import check_sizes, choose_levels, describe_pairs, match_levels, padded_size, pair_features
 from .teacher import Teacher
 
 __all__ = ["Distiller"]
@@ -76,7 +76,8 @@ class Distiller(nn.Module):
     def _match(self, mapping):
         if self.head.lacks_levels:
             declared = backbone_shapes(self.student), self.teacher.output_shape()
-            self.head.choose_levels(choose_levels(*declared, mapping))
+            taken = self.head.named_levels
+            self.head.choose_levels(choose_levels(*declared, {a: b for a, b in mapping.items() if a not in taken}))
         self._source = FeatureSource(self.student, self.head.levels, "student")
         declared = backbone_shapes(self.teacher.model)
         named = [mapping.get(level, level) for level in self.head.levels]
@@ -108,7 +109,7 @@ class Distiller(nn.Module):
         pending = self.teacher.start(labelled, self.input_format)
         with self._source.record() as student_features:
             losses = self.student(labelled)
-        features = pair_features(self.pairs, student_features, pending.wait())
+        features = self._pair(student_features, pending.wait(), labelled)
         for name, loss in self._distill(features, labelled, unlabelled).items():
             losses[name] = self.distillation_scale * loss
         self._log_correlations(*features)
@@ -170,7 +171,17 @@ class Distiller(nn.Module):
             The student's and the teacher's features by the student's level names, each pair of one size.
         """
         pending = self.teacher.start(batched_inputs, self.input_format)
-        return pair_features(self.pairs, self._source.compute(batched_inputs), pending.wait())
+        return self._pair(self._source.compute(batched_inputs), pending.wait(), batched_inputs)
+
+    def _pair(self, student_features, teacher_features, batched_inputs):
+        """Returns the features by the student's level names, each pair of one size."""
+        height, width = (max(record["image"].shape[axis] for record in batched_inputs) for axis in (-2, -1))
+        sizes = [padded_size(model, (height, width)) for model in (self.student, self.teacher.model)]
+        try:
+            check_sizes(self.pairs, student_features, teacher_features, (height, width), *sizes)
+        except UserError as error:
+            raise ComparisonError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
+        return pair_features(self.pairs, student_features, teacher_features)
 
     def _log_correlations(self, student_features, teacher_features):
         if not (self.correlation_period and has_event_storage()):

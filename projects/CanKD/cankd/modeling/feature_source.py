@@ -223,7 +223,8 @@ class _Tap:
             except (LookupError, TypeError, ValueError) as error:
                 size = f" of {len(output)}" if isinstance(output, (list, tuple)) else ""
                 kind = type(output).__name__ + size
-                raise UserError(f"there is no entry {entry!r} in what {self.path} returns, a {kind}") from error
+                where = self.path or "the backbone"
+                raise UserError(f"there is no entry {entry!r} in what {where} returns, a {kind}") from error
         if self.layout == "NHWC":
             return output.permute(0, 3, 1, 2)
         if self.layout == "NLC":
@@ -257,12 +258,7 @@ class _Tap:
         ):
             self.layout = "NHWC"
             small, large = (x.permute(0, 3, 1, 2) for x in (small, large))
-        strides = {
-            (b - a) / (n - m) if n != m else (a / m if a == b else 0)
-            for a, b, m, n in zip(size, large_size, small.shape[2:], large.shape[2:])
-        }
-        stride = strides.pop() if len(strides) == 1 else 0
-        self.stride = int(stride) if stride and stride == int(stride) else None
+        self.stride = _common_stride(zip(size, large_size, small.shape[2:], large.shape[2:]))
         return ShapeSpec(channels=small.shape[1], stride=self.stride)
 
     def _learn_tokens(self, where, size, small, large_size, large):
@@ -277,6 +273,20 @@ class _Tap:
             )
         self.layout, self.stride, self.prefix = "NLC", int(stride), int(prefix)
         return ShapeSpec(channels=small.shape[2], stride=self.stride)
+
+
+def _common_stride(sides):
+    """Finds the stride from sides of two images and of their maps, None if it is no whole number, or another by axis.
+
+    A convolution without padding, or whose stride does not divide the side, leaves a position out.
+    """
+    strides = set()
+    for a, b, m, n in sides:
+        stride = (b - a) / (n - m) if n != m else (a / m if a == b else 0)
+        nearest = round(stride)
+        near = nearest and all(abs(side / nearest - positions) < 1.5 for side, positions in ((a, m), (b, n)))
+        strides.add(nearest if near or stride == nearest else None)
+    return (strides.pop() or None) if len(strides) == 1 else None
 
 
 def _grows(small, large):

@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch.nn.functional as F
 from cankd.utils import UserError
 from detectron2.layers import ShapeSpec
 from tabulate import tabulate
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["LevelPair", "choose_levels", "describe_pairs", "match_levels", "pair_features"]
+__all__ = ["LevelPair", "check_sizes", "choose_levels", "describe_pairs", "match_levels", "padded_size", "pair_features"]
 
 USUAL_LEVELS = ("p3", "p4", "p5")  # the paper's
 
@@ -89,6 +90,8 @@ def match_levels(
                 candidates = [level]
         if not candidates and is_path(level):
             refuse(f"the teacher has no level {level!r} of the same stride, {stride}.")
+        if not candidates and stride is None:
+            refuse(f"the student's {level!r} has no positions or no known stride, and the teacher has no such level.")
         if not candidates:
             refuse(f"the teacher has no level of stride {stride}, which the student's {level!r} has.")
         if len(candidates) > 1:
@@ -96,7 +99,10 @@ def match_levels(
         teacher = teacher_shapes[candidates[0]]
         student = student_shapes[level]
         if (student.stride is None) != (teacher.stride is None):
-            refuse(f"of the student's {level!r} and the teacher's {candidates[0]!r} only one is a map of positions.")
+            refuse(
+                f"of the student's {level!r} and the teacher's {candidates[0]!r} only one is a map of positions whose "
+                "stride is known."
+            )
         pairs.append(LevelPair(level, candidates[0], stride, teacher.stride, student.channels, teacher.channels))
     return pairs
 
@@ -163,7 +169,70 @@ def describe_pairs(pairs: Iterable[LevelPair]) -> str:
 
 
 def _describe_level(name, stride, channels):
-    return f"{name} ({'no positions' if stride is None else f'stride {stride}'}, {channels} channels)"
+    return f"{name} ({'no known stride' if stride is None else f'stride {stride}'}, {channels} channels)"
+
+
+def padded_size(model: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
+    """Returns the size to which a model of Detectron2's pads its images.
+
+    Args:
+        model: its backbone says what it asks for.
+        size: height and width of the largest image of a batch, in pixels.
+    """
+    backbone = getattr(model, "backbone", None)
+    multiple = max(1, getattr(backbone, "size_divisibility", 1))
+    square = (getattr(backbone, "padding_constraints", None) or {}).get("square_size", 0)
+    return tuple(max(square, math.ceil(side / multiple) * multiple) for side in size)
+
+
+def check_sizes(
+    pairs: Iterable[LevelPair],
+    student_features: Mapping[str, Tensor],
+    teacher_features: Mapping[str, Tensor],
+    image_size: tuple[int, int],
+    student_size: tuple[int, int],
+    teacher_size: tuple[int, int],
+) -> None:
+    """Makes sure that two maps show the same part of an image, as their strides promise.
+
+    What a backbone declares may be wrong: then one map would be compared with a corner of the other.
+
+    Args:
+        pairs: the levels.
+        student_features, teacher_features: by each model's own names.
+        image_size: height and width of a batch's largest image, in pixels.
+        student_size, teacher_size: the same with each model's padding.
+
+    Raises:
+        UserError: if they do not.
+    """
+    for pair in pairs:
+        student, teacher = student_features[pair.student], teacher_features[pair.teacher]
+        if student.ndim < 4:
+            continue
+        if pair.student_stride is None:
+            agree = student.shape[2:] == teacher.shape[2:]
+        else:
+            agree = _coverage(student, pair.student_stride, image_size, student_size) == _coverage(
+                teacher, pair.teacher_stride, image_size, teacher_size
+            )
+        if not agree:
+            raise UserError(
+                "for images of {}×{} the student's {!r} is {}×{} and the teacher's {!r} is {}×{}".format(
+                    *image_size, pair.student, *student.shape[2:], pair.teacher, *teacher.shape[2:]
+                )
+                + ", which their strides do not explain: the two would be compared at different places. Correct what "
+                "the backbone's output_shape() says, or choose another level"
+            )
+
+
+def _coverage(feature, stride, image_size, padded):
+    """Tells for each axis whether a map of a stride shows less than an image (-1), more than with its padding (1)."""
+    shown = [positions * stride for positions in feature.shape[2:]]
+    return [
+        -1 if extent < 0.7 * side - stride else int(extent > 1.4 * most + 2 * stride)
+        for extent, side, most in zip(shown, image_size, padded)
+    ]
 
 
 def pair_features(

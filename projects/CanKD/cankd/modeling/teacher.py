@@ -115,12 +115,22 @@ class Teacher(nn.Module):
             levels: see :class:`FeatureSource`.
 
         Raises:
-            UserError: if the model has no such level.
+            UserError: if the model has no such level, or it lies within what is to be compiled.
         """
         if self._source and set(levels) <= set(self._source.output_shape()):
             self._source = self._source.select(levels)
         else:
             self._source = FeatureSource(self.model, levels, "teacher")
+        if self._compiles and set(self._source.modules()) & {*self._to_compile.modules()} - {self._to_compile}:
+            raise UserError(
+                f"of the teacher's levels {', '.join(levels)} one lies within {type(self._to_compile).__name__}, and "
+                "what is compiled does not show what is within it: leave model.teacher.compile out"
+            )
+
+    @property
+    def _to_compile(self):
+        backbone = self.model.backbone
+        return backbone.bottom_up if type(backbone) is FPN else backbone
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         """Returns channels and stride of each level that was chosen, and of what the backbone declares.
@@ -229,6 +239,5 @@ class Teacher(nn.Module):
             self.model.to(memory_format=torch.channels_last)
         if self._compiles:
             # Not by Module.compile, which would compile the hooks that record features, too.
-            backbone = self.model.backbone
-            backbone = backbone.bottom_up if type(backbone) is FPN else backbone
-            backbone.forward = torch.compile(backbone.forward, dynamic=True)
+            part = self._to_compile
+            part.forward = torch.compile(part.forward, dynamic=True)

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 from detectron2.modeling.backbone import ResNet
 from torch import nn
 
-from .dilation import turn_stride_into_dilation
+from .dilation import check_output_stride, turn_stride_into_dilation
 
 __all__ = ["DilatedResNet"]
 
@@ -22,7 +22,11 @@ class DilatedResNet(ResNet):
             stem, kwargs: as :class:`ResNet`.
             stages: as :meth:`ResNet.make_stage` gives them, with strides.
             output_stride: of the last stage, in input pixels: 8, 16 or 32.
+
+        Raises:
+            UserError: if it is none of these.
         """
+        check_output_stride(output_stride)
         stride, dilation = stem.stride, 1
         for blocks in stages:
             stage_stride = blocks[0].stride

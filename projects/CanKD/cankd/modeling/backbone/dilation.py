@@ -1,8 +1,19 @@
 from collections.abc import Iterable
 
+from cankd.utils import UserError
 from torch import nn
 
-__all__ = ["turn_stride_into_dilation"]
+__all__ = ["check_output_stride", "turn_stride_into_dilation"]
+
+
+def check_output_stride(output_stride: int) -> None:
+    """Makes sure that a dilated network can have a stride.
+
+    Raises:
+        UserError: if it is not 8, 16 or 32.
+    """
+    if output_stride not in (8, 16, 32):
+        raise UserError(f"output_stride is {output_stride}; it has to be 8, 16 or 32")
 
 
 def turn_stride_into_dilation(blocks: Iterable[nn.Module], dilation: int, *, first_dilation: int | None = None) -> None:

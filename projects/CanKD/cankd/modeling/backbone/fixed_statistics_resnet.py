@@ -1,5 +1,5 @@
 from detectron2.modeling.backbone import ResNet
-from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 __all__ = ["FixedStatisticsResNet"]
 
@@ -15,6 +15,6 @@ class FixedStatisticsResNet(ResNet):
         """Sets the mode of all modules but the batch norms, which stay in evaluation mode."""
         super().train(mode)
         for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, _BatchNorm):
                 module.eval()
         return self

@@ -7,7 +7,7 @@ from detectron2.modeling import Backbone
 from torch import Tensor
 from torchvision.models import mobilenet_v2
 
-from .dilation import turn_stride_into_dilation
+from .dilation import check_output_stride, turn_stride_into_dilation
 
 __all__ = ["MobileNetV2"]
 
@@ -40,8 +40,9 @@ class MobileNetV2(Backbone):
             norm: "BN", "SyncBN", or another that Detectron2 knows.
 
         Raises:
-            UserError: if there is no such level.
+            UserError: if there is no such level, or no such stride.
         """
+        check_output_stride(output_stride)
         super().__init__()
         if not out_features or not set(out_features) <= LEVELS.keys():
             raise UserError(f"out_features is {list(out_features)}: name some of {', '.join(LEVELS)}")

@@ -2,6 +2,7 @@
 
 import torch
 from cankd.utils import UserError
+from detectron2.structures import Boxes
 from torch import Tensor
 
 from .distillation_head import StepContext
@@ -56,6 +57,8 @@ def _check(context, level, images, by_stride):
             f"level {level!r} is weighed by ground-truth boxes, but not every image of the batch has them: train on "
             'a data set with boxes, or give the head a StepContext whose records have "image" and "instances"'
         )
+    if any(type(r["instances"].gt_boxes) is not Boxes for r in records):
+        raise UserError(f"level {level!r} is weighed by ground-truth boxes, which have to be upright: these are rotated")
     if by_stride and not context.strides.get(level):
         raise UserError(
             f"the stride of level {level!r} is unknown, by which boxes are scaled: leave boxes_by_stride out"

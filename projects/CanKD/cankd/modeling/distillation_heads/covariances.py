@@ -65,20 +65,25 @@ class _Covariances(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        x, y, inner, outer, *rest = ctx.saved_tensors
-        means, mapped = rest[:4], rest[4:]
-        mean, uu, ux, uy, xx, xy, _ = ((gradient[..., None] / x.shape[2]).to(x.dtype) for gradient in gradients)
-        x_gradient = torch.empty_like(x)
-        inner_gradient, outer_gradient = 0, 0
-        blocks = _centered_blocks(ctx.block, x, y, means), mapped[::2], mapped[1::2], x_gradient.split(ctx.block, 2)
-        for (a, b), t, u, part in zip(*blocks):
-            u_gradient = (2 * uu * u).addcmul_(ux, a).addcmul_(uy, b)
-            t_gradient = outer.mT @ u_gradient
-            outer_gradient = outer_gradient + u_gradient @ t.mT
-            inner_gradient = inner_gradient + t_gradient @ a.mT
-            torch.addcmul(mean, 2 * xx, a, out=part).addcmul_(ux, u).addcmul_(xy, b)
-            part.baddbmm_(_for_each(inner.mT, x), t_gradient)
-        return x_gradient, None, inner_gradient.sum(0), outer_gradient
+        with torch.autocast(ctx.saved_tensors[0].device.type, enabled=False):  # a loop may call it within
+            return _propagate(ctx, gradients)
+
+
+def _propagate(ctx, gradients):
+    x, y, inner, outer, *rest = ctx.saved_tensors
+    means, mapped = rest[:4], rest[4:]
+    mean, uu, ux, uy, xx, xy, _ = ((gradient[..., None] / x.shape[2]).to(x.dtype) for gradient in gradients)
+    x_gradient = torch.empty_like(x)
+    inner_gradient, outer_gradient = 0, 0
+    blocks = _centered_blocks(ctx.block, x, y, means), mapped[::2], mapped[1::2], x_gradient.split(ctx.block, 2)
+    for (a, b), t, u, part in zip(*blocks):
+        u_gradient = (2 * uu * u).addcmul_(ux, a).addcmul_(uy, b)
+        t_gradient = outer.mT @ u_gradient
+        outer_gradient = outer_gradient + u_gradient @ t.mT
+        inner_gradient = inner_gradient + t_gradient @ a.mT
+        torch.addcmul(mean, 2 * xx, a, out=part).addcmul_(ux, u).addcmul_(xy, b)
+        part.baddbmm_(_for_each(inner.mT, x), t_gradient)
+    return x_gradient, None, inner_gradient.sum(0), outer_gradient
 
 
 COVARIANCES = _Covariances.__name__  # under which a trace knows it

@@ -1,7 +1,7 @@
 import math
 
 from cankd.modeling.levels import LevelPair
-from cankd.utils import UserError
+from cankd.utils import TooSmallError, UserError
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -217,8 +217,9 @@ class DetKDSHead(DistillationHead):
         positions = math.prod(size)
         entries = {"C": channels, "HW": positions, "batchnorm": images * positions}
         least = 3 if self.third == "batchnorm" else 2
-        if entries.get(self.third.rpartition("_")[2], least) < least:
-            raise UserError(
+        axis = self.third.rpartition("_")[2]
+        if entries.get(axis, least) < least:
+            raise (UserError if axis == "C" else TooSmallError)(
                 f"level {level!r} is {tuple(feature.shape)} after {self.second!r}, too small for {self.third}: choose "
                 "another operation, or leave the level out of head.levels"
             )

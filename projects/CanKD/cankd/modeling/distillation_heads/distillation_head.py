@@ -103,6 +103,11 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         """Whether :meth:`choose_levels` has to be called before :meth:`connect`."""
         return not self.levels
 
+    @property
+    def named_levels(self) -> tuple[str, ...]:
+        """The levels that are chosen already."""
+        return self.levels
+
     def choose_levels(self, levels: Sequence[str]) -> None:
         """Says which levels to compare.
 
@@ -224,6 +229,11 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
                     skipped.add(level)
                     found = dict.fromkeys(self.terms or ("",), self._zero(student))
                 terms = found if isinstance(found, Mapping) else {"": found}
+                if terms.keys() != set(self.terms or ("",)):
+                    raise UserError(
+                        f"{type(self).__name__}.compare gives the terms {list(terms)}, and the class names "
+                        f"{list(self.terms)}: set its attribute terms to their names"
+                    )
                 for term, loss in terms.items():
                     losses[self._loss_name(level, term)] = self.weight * loss
         return losses
@@ -281,7 +291,16 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         """Yields each level's name and its two features, comparable: same channels, at least float32."""
         for level in self.levels:
             assert level in self._built, f"level {level} is not connected: give in_channels, or call connect"
+            if missing := [features for features in (student_features, teacher_features) if level not in features]:
+                raise UserError(f"there is no feature of level {level!r}, but of {', '.join(missing[0]) or 'none'}")
             student, teacher = student_features[level], teacher_features[level]
+            channels, built = (student.shape[1], teacher.shape[1]), self._built[level]
+            if len(student) != len(teacher) or (self.adapts_channels and channels != built):
+                raise UserError(
+                    f"level {level!r} has {len(student)} images of {channels[0]} channels of the student and "
+                    f"{len(teacher)} of {channels[1]} of the teacher; the head was built for {built[0]} and {built[1]} "
+                    "channels"
+                )
             if self.needs_maps and min(student.ndim, teacher.ndim) < 4:
                 raise UserError(
                     f"level {level!r} is no map of positions, which {self.name} compares: use KDHead for it"

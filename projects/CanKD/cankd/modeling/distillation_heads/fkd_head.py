@@ -134,10 +134,10 @@ class FKDHead(DistillationHead):
 
     def _check_size(self, level, teacher):
         (height, width), side = teacher.shape[2:], self.pool_size[level]
-        if min(height, width) < side:
+        if min(height, width) < side or len(teacher) * height * width < 2:  # a batch norm needs two values
             raise TooSmallError(
-                f"level {level!r} is {height}×{width}, and pooling by {side} leaves no position: train on larger "
-                "images, choose a smaller head.pool_size, or leave the level out of head.levels"
+                f"level {level!r} is {height}×{width}, and pooling by {side} leaves no position, or a single one: train "
+                "on larger images, choose a smaller head.pool_size, or leave the level out of head.levels"
             )
 
 

@@ -18,12 +18,14 @@ class SumOfHeads(DistillationHead):
     def __init__(self, *, heads: Sequence[DistillationHead], weight: float = 1.0):
         """
         Args:
-            heads: at least one.
+            heads: at least one, none of them a sum.
             weight: factor of all losses, beside each head's own.
 
         Raises:
-            UserError: if there is no head, or the weight is negative.
+            UserError: if there is no head, one is a sum, or the weight is negative.
         """
+        if any(isinstance(head, SumOfHeads) for head in heads):
+            raise UserError("a sum of heads has a sum among its heads: name that one's heads instead")
         if not heads:
             raise UserError("a sum of heads has no heads: name at least one (model.head.heads)")
         super().__init__(levels=None, weight=weight)
@@ -47,6 +49,11 @@ class SumOfHeads(DistillationHead):
     def lacks_levels(self) -> bool:
         """Whether one of the heads does."""
         return any(head.lacks_levels for head in self.heads)
+
+    @property
+    def named_levels(self) -> tuple[str, ...]:
+        """The levels of those heads that have any."""
+        return tuple(level for head in self.heads for level in head.levels)
 
     def choose_levels(self, levels: Sequence[str]) -> None:
         """Says which levels those heads compare that do not have any yet."""

@@ -4,6 +4,8 @@ import torch
 from cankd.layers import conv_norm_relu
 from torch import Tensor, nn
 
+from .pooled_norms import check_pooled_norms
+
 __all__ = ["ASPP"]
 
 
@@ -31,5 +33,6 @@ class ASPP(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``."""
+        check_pooled_norms(self.image_pooling, len(feature))
         mean = self.image_pooling(feature).expand(-1, -1, *feature.shape[2:])
         return self.bottleneck(torch.cat((mean, *(branch(feature) for branch in self.branches)), dim=1))

@@ -38,12 +38,14 @@ class Classifier(nn.Module):
             label_smoothing: share of the target that is spread over all classes, from 0 to 1.
 
         Raises:
-            UserError: if the backbone has no such output.
+            UserError: if the backbone has no such output, or the share is none.
         """
         super().__init__()
         shapes = backbone.output_shape()
         if in_feature not in shapes:
             raise UserError(f"in_feature is {in_feature!r}, but the backbone gives {', '.join(shapes)}")
+        if not 0 <= label_smoothing <= 1:
+            raise UserError(f"label_smoothing is {label_smoothing}; it has to be from 0 to 1")
         self.backbone = backbone
         self.in_feature = in_feature
         self.num_classes = num_classes

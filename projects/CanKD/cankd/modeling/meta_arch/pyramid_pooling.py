@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from cankd.layers import conv_norm_relu
 from torch import Tensor, nn
 
+from .pooled_norms import check_pooled_norms
+
 __all__ = ["PyramidPooling"]
 
 
@@ -19,6 +21,7 @@ class PyramidPooling(nn.Module):
             norm: of the convolutions. One that looks at the batch needs two images or more where a size is 1.
         """
         super().__init__()
+        self._pools_to_one = 1 in sizes
         self.branches = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(size), conv_norm_relu(in_channels, out_channels, 1, norm))
             for size in sizes
@@ -27,6 +30,8 @@ class PyramidPooling(nn.Module):
 
     def forward(self, feature: Tensor) -> Tensor:
         """Maps ``(N, in_channels, H, W)`` to ``(N, out_channels, H, W)``."""
+        if self._pools_to_one:
+            check_pooled_norms(self.branches, len(feature))
         size = feature.shape[2:]
         pooled = [
             F.interpolate(branch(feature), size=size, mode="bilinear", align_corners=False) for branch in self.branches

@@ -51,9 +51,11 @@ class SemSegHead(nn.Module):
             auxiliary: another head, used in training only; its loss needs a name of its own.
 
         Raises:
-            UserError: if the label to ignore is a class.
+            UserError: if the label to ignore is a class, or the auxiliary loss has this one's name.
         """
         super().__init__()
+        if auxiliary is not None and auxiliary.loss_name == loss_name:
+            raise UserError(f"both losses are named {loss_name!r}: give the auxiliary head another loss_name")
         if 0 <= ignore_value < num_classes:
             raise UserError(f"ignore_value is {ignore_value}, which is one of the {num_classes} classes: use 255")
         self.in_feature = in_feature
@@ -80,7 +82,8 @@ class SemSegHead(nn.Module):
         """
         Args:
             features: by level, ``(N, C, H, W)``.
-            targets: labels, ``(N, stride × H, stride × W)``, int64.
+            targets: labels, ``(N, stride × H, stride × W)``, int64, or less, where the backbone does not ask for images
+                of a multiple of its stride.
 
         Returns:
             In training, None and the losses. In evaluation, scores ``(N, num_classes, stride × H, stride × W)`` and an
@@ -90,6 +93,7 @@ class SemSegHead(nn.Module):
         scores = F.interpolate(scores, scale_factor=self.stride, mode="bilinear", align_corners=False)
         if not self.training:
             return scores, {}
+        scores = scores[..., : targets.shape[-2], : targets.shape[-1]]
         loss = F.cross_entropy(scores, targets, ignore_index=self.ignore_value, reduction="sum")
         labelled = (targets != self.ignore_value).sum().clamp(min=1)  # all may be ignored
         count = labelled if self.average_labelled else targets.numel()
