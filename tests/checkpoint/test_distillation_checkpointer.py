@@ -283,3 +283,25 @@ def test_weights_that_are_nan_are_not_saved(tmp_path):
     ):
         checkpointer.save("model_1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0.pth"]
+
+
+class Stateful(nn.Linear):
+    def get_extra_state(self):
+        return {"calls": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+
+def test_a_state_that_is_no_tensor_is_named(tmp_path):
+    with pytest.raises(ValueError, match="the student's state has _extra_state, which is no tensor: model_final"):
+        DistillationCheckpointer(Stateful(1, 1), str(tmp_path)).save("model_final")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_last_checkpoint_that_is_gone_is_named(tmp_path):
+    checkpointer = DistillationCheckpointer(nn.Linear(1, 1), str(tmp_path))
+    checkpointer.save("model_0000001")
+    (tmp_path / "model_0000001.pth").unlink()
+    with pytest.raises(ValueError, match="last_checkpoint says to continue from model_0000001.pth, which is not there"):
+        checkpointer.resume_or_load("")

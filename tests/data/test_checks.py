@@ -226,6 +226,16 @@ def test_classes_have_to_fit(kind):
         check_classes([{"annotations": [{"category_id": 10}]}], model)
 
 
+def test_a_model_of_more_classes_than_the_data_is_warned_of(tiny_scenes, caplog):
+    model = detector("retinanet")
+    records = [{"annotations": [{"category_id": 3}]}]
+    check_classes(records, model, tiny_scenes)
+    assert not caplog.text
+    model.num_classes = 80
+    check_classes(records, model, tiny_scenes)
+    assert "The data has 10 classes, and the model predicts 80" in caplog.text
+
+
 @pytest.fixture
 def masked(tmp_path):
     """Returns two records with masks of 4×6, a head of 3 classes, and the path of the second mask."""

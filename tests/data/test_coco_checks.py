@@ -1,7 +1,7 @@
 import copy
 
 import pytest
-from cankd.data import check_coco
+from cankd.data import check_coco, check_keypoints, complete_keypoints
 
 CONTENTS = {
     "images": [{"id": 3}, {"id": 4}],
@@ -55,3 +55,18 @@ def test_what_an_evaluator_stumbles_over_is_named(part, key, value, message):
 def test_entries_are_objects():
     with pytest.raises(ValueError, match="mine.json has entries in 'images' that are no objects"):
         check_coco({**CONTENTS, "images": [3]}, "mine.json")
+
+
+def test_objects_have_the_same_keypoints():
+    contents = {"annotations": [{"keypoints": [1, 2, 2] * 3}, {"keypoints": []}, {}]}
+    check_keypoints(contents, "mine.json")
+    for broken in ([1, 2, 2], "nose", [1, 2] * 3 + [1]):
+        with pytest.raises(ValueError, match="mine.json has 'keypoints' of other lengths .*1 with 9"):
+            check_keypoints({"annotations": [*contents["annotations"], {"keypoints": broken}]}, "mine.json")
+
+
+def test_what_an_evaluator_reads_of_keypoints_is_completed():
+    annotations = [{"keypoints": [5, 5, 2, 6, 6, 0, 7, 7, 1], "bbox": [0, 0, 4, 3]}, {"area": 7, "iscrowd": 1}]
+    complete_keypoints(annotations, 9)
+    assert annotations[0] | {"num_keypoints": 2, "iscrowd": 0, "area": 12} == annotations[0]
+    assert annotations[1] == {"area": 7, "iscrowd": 1, "keypoints": [0] * 9, "num_keypoints": 0}

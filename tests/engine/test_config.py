@@ -48,7 +48,7 @@ def test_a_config_anywhere_reaches_ours(tmp_path):
 @pytest.mark.parametrize(
     "contents, message",
     [
-        (None, "there is no config file .*broken.py: give one by --config-file"),
+        (None, "there is no config file .*broken.py, and Detectron2's model zoo has none"),
         ("\nmodel = dict(\n", "broken.py fails with SyntaxError: .*broken.py has .* '.' was never closed, line 2$"),
         ("\nmodel = undefined\n", r"fails with NameError: name 'undefined' is not defined \(.*broken.py, line 2\)$"),
         ("from .absent import model\n", r"with ImportError: .*absent.py does not exist.* \(.*broken.py, line 1\)$"),
@@ -99,7 +99,7 @@ def test_the_place_is_the_users_wherever_detectron2_lies(tmp_path, monkeypatch):
         ("train.max_itr=5", "no 'train.max_itr'; train has .*did you mean 'max_iter'"),
         ("trian.max_iter=5", "no 'trian', which the override 'trian.max_iter=5' would change"),
         ("train.max_iter", "'train.max_iter' is no override: write key=value"),
-        ("train.max_iter=[", "cannot be applied"),
+        ("train.max_iter=[", "cannot be read: a value with other characters"),
         ("model.head.wieght=1", "no 'model.head.wieght'; model.head has .*did you mean 'weight'"),
         ("model.head.levels.0=p4", r"'model.head.levels' is a list, .* model.head.levels=\[…\]"),
     ],
@@ -268,3 +268,10 @@ def test_a_lazy_config_in_yaml_is_not_run(tmp_path, contents, suffix):
     with pytest.raises(UserError, match=message):
         cankd.distill(CANKD, teacher=str(path), weights="teacher.pth")
     assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("value", ["/tmp/Läufe", "~/runs", "a=b", "file.pth?matching_heuristics=True"])
+def test_a_value_that_needs_quotes_says_so(value):
+    with pytest.raises(ValueError, match=r"train.output_dir=.* cannot be read: .*\"train.output_dir='…'\"$"):
+        load_config(CANKD, [f"train.output_dir={value}"])
+    assert load_config(CANKD, [f"train.output_dir='{value}'"]).train.output_dir == value

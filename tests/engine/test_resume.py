@@ -3,6 +3,7 @@
 import json
 import os
 
+import cankd.engine.training
 import pytest
 import torch
 from cankd.checkpoint import DistillationCheckpointer
@@ -118,3 +119,29 @@ def test_what_a_kill_left_of_a_checkpoint_is_removed(quick_config, tmp_path):
     left.write_bytes(b"half")
     train(quick_config(CONFIG, max_iter=1))
     assert not left.exists()
+
+
+def test_a_run_that_begins_where_another_lies_is_the_one_that_is_resumed(quick_config, tmp_path, caplog):
+    config = quick_config(CONFIG, max_iter=2)
+    config.dataloader.evaluator = None
+    train(config)
+    with pytest.raises(Kill):
+        train(config, extra_hooks=(KillBefore(1),))
+    assert "has the checkpoints of another run, which this one does not continue" in caplog.text
+    folder = tmp_path / "run"
+    assert not (folder / "last_checkpoint").exists() and (folder / "model_final.pth").exists()
+
+
+def test_an_evaluation_that_fails_loses_no_step(quick_config, tmp_path, monkeypatch):
+    def fail(*_):
+        raise UserError("class 57 was predicted")
+
+    monkeypatch.setattr(cankd.engine.training, "test", fail)
+    config = quick_config(CONFIG, max_iter=4, eval_period=2)
+    with pytest.raises(UserError, match="class 57"):
+        train(config)
+    folder = tmp_path / "run"
+    assert (folder / "last_checkpoint").read_text() == "model_0000001.pth"
+    monkeypatch.undo()
+    train(config, resume=True)
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"

@@ -75,3 +75,18 @@ def test_a_hook_ends_training_in_order(caplog):
     gradients, _ = train(1, extra_hooks=[note, End()])
     assert len(gradients) == 2 and note.iteration == 1
     assert "Exception" not in caplog.text
+
+
+def test_a_single_loss_is_taken_and_what_is_none_is_named():
+    class Single(nn.Linear):
+        def forward(self, data):
+            return self.weight.square().sum() if data else None
+
+    model = Single(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = model.weight.item()
+    trainer = DistillationTrainer(model, [[{}]], optimizer)
+    trainer.train(0, 1)
+    assert model.weight.item() == pytest.approx(0.8 * before)
+    with pytest.raises(ValueError, match="the model gives a NoneType in training; it has to give a dict of losses"):
+        DistillationTrainer(model, [[]], optimizer).train(0, 1)

@@ -169,3 +169,30 @@ def test_a_sigma_is_wanted_for_each_keypoint(tiny_tasks):
             evaluate_keypoints(FastCOCOEvaluator(name), name)
     finally:
         metadata.keypoint_oks_sigmas = sigmas
+
+
+KEYPOINT_METADATA = "keypoint_names", "keypoint_oks_sigmas", "thing_classes", "thing_dataset_id_to_contiguous_id"
+
+
+def test_keypoints_need_no_more_than_detectron2_trains_on(tiny_tasks, tmp_path):
+    """Files from elsewhere may have no num_keypoints, area and iscrowd."""
+    name = tiny_tasks["keypoints"][0]
+    whole, metadata = evaluate_keypoints(FastCOCOEvaluator(name), name), MetadataCatalog.get(name)
+    with open(metadata.json_file) as f:
+        contents = json.load(f)
+    for annotation in contents["annotations"]:
+        for key in ("num_keypoints", "iscrowd"):
+            annotation.pop(key, None)
+    (tmp_path / "bare.json").write_text(json.dumps(contents))
+    shared = {key: metadata.get(key) for key in KEYPOINT_METADATA}
+    MetadataCatalog.get("bare").set(json_file=str(tmp_path / "bare.json"), **shared)
+    try:
+        assert evaluate_keypoints(FastCOCOEvaluator("bare"), name)["keypoints"] == pytest.approx(
+            whole["keypoints"], nan_ok=True
+        )
+        contents["annotations"][0]["keypoints"] = [1, 1, 2]
+        (tmp_path / "bare.json").write_text(json.dumps(contents))
+        with pytest.raises(ValueError, match="bare.json has 'keypoints' of other lengths"):
+            FastCOCOEvaluator("bare", ("bbox", "keypoints"))
+    finally:
+        MetadataCatalog.remove("bare")

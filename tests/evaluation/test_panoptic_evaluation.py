@@ -97,3 +97,25 @@ def test_things_and_stuff(tiny_tasks, with_segments):
     assert found["PQ"] == pytest.approx(found["PQ_th"] * (others + 1) / (others + 2))
     evaluator.reset()
     assert np.isnan(evaluator.evaluate()["panoptic_seg"]["PQ"])
+
+
+def test_areas_and_marks_of_crowds_may_be_left_out():
+    truth = np.array([[5, 5, 5, 5, 6, 6, 0, 0]])
+    found, classes = np.array([[1, 1, 1, 0, 2, 2, 3, 3]]), {1: THING, 2: THING, 3: STUFF}
+    whole = [segment(i, THING, truth) for i in (5, 6)]
+    bare = [{key: s[key] for key in ("id", "category_id")} for s in whole]
+    np.testing.assert_equal(count_segments(truth, bare, found, classes), count_segments(truth, whole, found, classes))
+
+
+def test_what_is_missing_is_named(tiny_tasks, tmp_path):
+    name = tiny_tasks["panoptic"][1]
+    evaluator = PanopticEvaluator(name)
+    with pytest.raises(ValueError, match="has no annotation of the image unknown"):
+        evaluator.process([{"image_id": "unknown"}], [{}])
+    metadata = MetadataCatalog.get(name)
+    MetadataCatalog.get("moved").set(panoptic_json=metadata.panoptic_json, panoptic_root=str(tmp_path))
+    try:
+        with pytest.raises(ValueError, match=r"masks of .* are missing, for example .*look at panoptic_root .*moved"):
+            PanopticEvaluator("moved")
+    finally:
+        MetadataCatalog.remove("moved")

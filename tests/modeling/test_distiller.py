@@ -314,5 +314,7 @@ def test_a_stride_that_is_declared_wrongly_is_refused(tmp_path):
     model = distiller(tmp_path).train()
     model.pairs = [dataclasses.replace(pair, student_stride=pair.student_stride // 2) for pair in model.pairs]
     for compare in (model, model.compute_features):
-        with EventStorage(), pytest.raises(UserError, match=r"for images of 96×96 .*which their strides do not explain"):
+        with EventStorage(), pytest.raises(
+            UserError, match=r"for images of 96×96 .*which their strides do not explain"
+        ):
             compare(batch())

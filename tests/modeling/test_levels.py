@@ -121,7 +121,9 @@ def test_maps_show_the_same_part_of_an_image(student, teacher, size, padded, fit
 @pytest.mark.parametrize("side, fits", [(3, True), (6, False)])
 def test_maps_of_unknown_strides_have_one_size(side, fits):
     maps = {"a": torch.zeros(1, 4, 3, 3)}, {"a": torch.zeros(1, 4, side, side)}
-    with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="'a' is 3×3 and the teacher's 'a' is 6×6"):
+    with (
+        contextlib.nullcontext() if fits else pytest.raises(ValueError, match="'a' is 3×3 and the teacher's 'a' is 6×6")
+    ):
         check_sizes([LevelPair("a", "a", None, None, 4, 4)], *maps, (99, 99), (99, 99), (99, 99))
 
 

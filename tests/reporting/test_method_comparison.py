@@ -10,6 +10,8 @@ from cankd.reporting import compare_methods, method_comparison, parse_method
 from cankd.reporting.method_comparison import Method
 from cankd.reporting.method_tables import paired_difference, verdict, write_comparison
 from cankd.reporting.time_to_quality import iterations_to_quality, quality_table
+from cankd.utils import UnknownClassError
+from detectron2.data import MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 CONFIG = """
@@ -116,6 +118,13 @@ def test_a_method_that_cannot_be_is_refused_before_the_first_training(tmp_path):
         compare_methods(str(tmp_path / "few.py"), [parse_method("canckd")], [0], str(tmp_path / "out"))
     with pytest.raises(ValueError, match="two methods have the same title: alone, pkd, pkd"):
         compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")] * 2, [0], str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="the seed -1 is drawn anew for each run"):
+        compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0, -1], str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="--runs .*few.py/runs cannot be written"):
+        compare_methods(str(tmp_path / "few.py"), [], [0], str(tmp_path), runs_dir=str(tmp_path / "few.py" / "runs"))
+    (tmp_path / "best.json").write_text("[]")
+    with pytest.raises(ValueError, match="best.json needs a title: write TITLE=.*best.json"):
+        parse_method(str(tmp_path / "best.json"))
     for option, message in (("wieght=1", "did you mean 'weight'"), ("weight=big", "'big'; it has to be a number")):
         with pytest.raises(ValueError, match=message):
             methods = [parse_method(f"strong=pkd:model.head.{option}")]
@@ -323,3 +332,67 @@ def test_weights_trained_anew_make_older_results_stale(tmp_path):
     assert len({first, fingerprint("b", "a"), fingerprint("a", "b")}) == 3 and fingerprint("a", "a") == first
     config.model.head.weight = 0  # the student alone sees no teacher
     assert fingerprint("a", "b") == fingerprint("a", "a") != fingerprint("b", "a")
+
+
+@pytest.mark.parametrize(
+    "found, agrees",
+    [
+        ({"config": "a", "weights": "b", "data": "c"}, True),
+        ({"config": "a"}, True),  # of a version that did not write the others down
+        ({"config": "a", "weights": "b", "data": ""}, True),  # the data had not been drawn yet
+        ({"config": "x", "weights": "b", "data": "c"}, False),
+        ({"config": "a", "weights": "x", "data": "c"}, False),
+        ({"config": "a", "weights": "b", "data": "x"}, False),
+    ],
+)
+def test_results_agree_as_far_as_is_known(found, agrees):
+    assert method_comparison._agree(found, {"config": "a", "weights": "b", "data": "c"}) == agrees
+    assert method_comparison._agree({**found, "data": "x"}, {"config": "a", "weights": "b", "data": ""}) == (
+        found["config"] == "a" and found.get("weights") != "x"
+    )
+
+
+def test_annotations_that_change_make_older_results_stale(tmp_path):
+    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+    config.dataloader.train.dataset.names = config.dataloader.test.dataset.names = "changing"
+    file = tmp_path / "changing.json"
+    MetadataCatalog.get("changing").json_file = str(file)
+    try:
+        before = method_comparison._describe(config)
+        assert before["data"] == ""
+        found = []
+        for contents in ("[1]", "[2]"):
+            file.write_text(contents)
+            method_comparison._hash_file.cache_clear()  # two writes may have one date
+            found.append(method_comparison._describe(config))
+        assert found[0]["data"] != found[1]["data"] and found[0]["config"] == found[1]["config"] == before["config"]
+    finally:
+        MetadataCatalog.remove("changing")
+
+
+def test_a_teacher_of_other_classes_has_no_row(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+
+    def refuse(config, role):
+        raise UnknownClassError("class 57 was predicted")
+
+    monkeypatch.setattr(method_comparison, "evaluate", refuse)
+    monkeypatch.setattr(method_comparison, "_train_all", lambda *_: None)
+    result = {"metrics": {"bbox": {"AP": 10.0}}, "seconds": 1.0, "memory": 1.0}
+    monkeypatch.setattr(method_comparison._Run, "result", lambda run: result)
+    (tmp_path / "few.py").write_text(CONFIG)
+    text = compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0, 1], str(tmp_path / "out"))
+    assert "as it was trained for other classes: class 57 was predicted" in caplog.text
+    assert "| pkd " in text and "teacher" not in text and cv2.imread(str(tmp_path / "out" / "methods.png")) is not None
+
+
+def test_a_task_of_the_teacher_alone_is_left_out(tmp_path):
+    boxes = {"metrics": {"bbox": {"AP": 10.0}}, "seconds": 1.0, "memory": 1.0}
+    results = {title: {0: boxes, 1: boxes} for title in ("alone", "pkd")}
+    teacher = {"bbox": {"AP": 60.0}, "segm": {"AP": 35.0}}
+    write_comparison(results, teacher, "alone", str(tmp_path), iterations=9, command="")
+    assert list(json.loads((tmp_path / "methods.json").read_text())["tasks"]) == ["bbox"]
+    results["pkd"][0] = results["pkd"][1] = {**boxes, "metrics": {"depth": {"delta1": 1.0}}}
+    results["alone"] = results["pkd"]
+    with pytest.raises(ValueError, match="the runs have metrics of depth"):
+        write_comparison(results, teacher, "alone", str(tmp_path), iterations=9, command="")

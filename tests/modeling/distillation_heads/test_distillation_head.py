@@ -175,5 +175,7 @@ def test_terms_have_to_be_named():
     class Nameless(TwoTermHead):
         terms = ()
 
-    with pytest.raises(ValueError, match=r"Nameless.compare gives the terms \['near', 'far'\], and the class names \[\]"):
+    with pytest.raises(
+        ValueError, match=r"Nameless.compare gives the terms \['near', 'far'\], and the class names \[\]"
+    ):
         Nameless(levels=["p3"], in_channels=4)(features({"p3": 4}), features({"p3": 4}, seed=1))

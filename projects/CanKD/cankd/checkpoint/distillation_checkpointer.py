@@ -40,11 +40,17 @@ class DistillationCheckpointer(VerifyingCheckpointer):
             kwargs: is saved, too.
 
         Raises:
-            NonFiniteError: if a weight is infinite or NaN; nothing is written then.
+            UserError: if there is something else than tensors among the weights, or a weight is infinite or NaN
+                (:class:`NonFiniteError`); nothing is written then.
         """
         if not self.save_dir or not self.save_to_disk:
             return
         weights = (self.averaged.module if self.averaged else self.model).state_dict()
+        if foreign := [key for key, value in weights.items() if not isinstance(value, torch.Tensor)]:
+            raise UserError(
+                f"the student's state has {foreign[0]}, which is no tensor: {name} could not be read again without "
+                "running code. Keep such values as buffers, and not by get_extra_state"
+            )
         broken = [key for key, value in weights.items() if not value.isfinite().all()]
         if broken:
             raise NonFiniteError(
@@ -71,14 +77,30 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         """See :meth:`fvcore.common.checkpoint.Checkpointer.get_checkpoint_file`.
 
         Raises:
-            UserError: if ``last_checkpoint`` is no text.
+            UserError: if ``last_checkpoint`` is no text, or names a file that is not there.
         """
         try:
-            return super().get_checkpoint_file()
+            path = super().get_checkpoint_file()
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{self.save_dir}/last_checkpoint is damaged: write the name of the checkpoint to continue from into it"
             ) from error
+        if path and not os.path.isfile(path):
+            raise UserError(
+                f"{self.save_dir}/last_checkpoint says to continue from {os.path.basename(path)}, which is not there: "
+                "write the name of another checkpoint into it, or remove it to begin anew"
+            )
+        return path
+
+    def forget_last_checkpoint(self) -> None:
+        """Makes this run the one that is resumed, where another has left its checkpoints."""
+        if self.save_to_disk and self.has_checkpoint():
+            self.logger.warning(
+                "%s has the checkpoints of another run, which this one does not continue; they are written over as it "
+                "comes to them",
+                self.save_dir,
+            )
+            os.remove(os.path.join(self.save_dir, "last_checkpoint"))
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Continues from the last checkpoint of ``save_dir`` if ``resume`` is set and there is one; else reads a file.
@@ -144,7 +166,8 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         elif report.missing and not self.matched_by_suffix:
             problem = (
                 "some weights are missing; if only the part that fits is wanted, write "
-                f"train.init_checkpoint='{path.split('?')[0]}?matching_heuristics=True'"
+                f"\"train.init_checkpoint='{path.split('?')[0]}?matching_heuristics=True'\" on the command line, with "
+                "both pairs of quotes"
             )
         if problem:
             raise UserError(f"{path} is of another architecture than the model: {problem} ({report})")

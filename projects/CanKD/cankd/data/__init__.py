@@ -3,7 +3,7 @@ import os
 from .center_crop import CenterCrop
 from .checks import check_classes, check_crops, check_image_classes, check_records, check_shapes, num_classes_of
 from .classification_mapper import ClassificationMapper
-from .coco_checks import check_coco
+from .coco_checks import check_coco, check_keypoints, complete_keypoints
 from .corruptions import (
     CORRUPTION_GROUPS,
     MIN_SIDE,
@@ -21,7 +21,7 @@ from .file_naming_mapper import FileNamingMapper
 from .image_folders import imagenet_classes, load_image_folder, register_image_folders
 from .images import IMAGE_SUFFIXES, check_image, is_image_name, is_turned, list_images, naming_broken_image
 from .random_resized_crop import RandomResizedCrop
-from .records import load_records, metadata_of
+from .records import dataset_names, load_records, metadata_of
 from .registration import register_datasets
 from .resumable_loader import ResumableLoader
 from .subsets import register_subset

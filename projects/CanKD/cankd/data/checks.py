@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -21,6 +22,8 @@ from tqdm import tqdm
 from .annotation_checks import check_annotations
 from .image_checks import check_images
 from .records import dataset_names, describe_dataset
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "check_classes",
@@ -81,13 +84,14 @@ def num_classes_of(model: nn.Module) -> int | None:
     return getattr(getattr(model, "roi_heads", model), "num_classes", None)
 
 
-def check_classes(records: Sequence, student: nn.Module) -> None:
+def check_classes(records: Sequence, student: nn.Module, names: Sequence[str] = ()) -> None:
     """Makes sure that the model can predict every class of the data.
 
     Args:
         records: in Detectron2's format.
         student: whose ``num_classes``, its own or its box head's, counts, and whose segmentation head, if it has one,
             is looked at by :func:`check_masks`. What has neither is not checked.
+        names: of the data sets. If none has as many ``thing_classes`` as the model, a warning is logged.
 
     Raises:
         UserError: if an annotation, a label or a semantic mask has a class beyond the model's; if a mask is unusable.
@@ -106,6 +110,14 @@ def check_classes(records: Sequence, student: nn.Module) -> None:
         raise UserError(
             f"the data has {max(found) + 1} classes, but the model predicts {num_classes}: set num_classes in the "
             "student's config (and in the teacher's, if it was trained on the same data)"
+        )
+    named = max((len(MetadataCatalog.get(name).get("thing_classes") or ()) for name in names), default=0)
+    if 0 < named < num_classes:
+        logger.warning(
+            "The data has %d classes, and the model predicts %d: if it ever predicts one of the others, evaluation "
+            "ends. Set num_classes in the student's config.",
+            named,
+            num_classes,
         )
 
 

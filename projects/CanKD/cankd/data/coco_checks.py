@@ -3,12 +3,12 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
 from cankd.utils import UserError
 
-__all__ = ["check_coco"]
+__all__ = ["check_coco", "check_keypoints", "complete_keypoints"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,41 @@ def check_coco(contents: Mapping, source: str) -> None:
         _check_areas(source, contents)
     else:
         logger.warning("%s has no annotations: predictions are written, and nothing is evaluated", source)
+
+
+def check_keypoints(contents: Mapping, source: str) -> None:
+    """Makes sure that all annotated objects have the same keypoints; those without any are let pass.
+
+    Args:
+        contents: of an annotation file.
+        source: what to call it.
+
+    Raises:
+        UserError: if one has others: x, y and visibility of each are numbers in a list.
+    """
+    found = [annotation["keypoints"] for annotation in contents.get("annotations", ()) if annotation.get("keypoints")]
+    lengths = Counter(len(keypoints) if isinstance(keypoints, list) else 0 for keypoints in found)
+    if len(lengths) > 1 or any(length % 3 or not length for length in lengths):
+        numbers = ", ".join(f"{times} with {length}" for length, times in sorted(lengths.items()))
+        raise UserError(
+            f"{source} has 'keypoints' of other lengths ({numbers} numbers): each object needs x, y and visibility of "
+            "every keypoint, 0 for those that are not annotated"
+        )
+
+
+def complete_keypoints(annotations: Sequence[dict], length: int) -> None:
+    """Adds what pycocotools reads of each object and files may leave out; objects without keypoints do not count.
+
+    Args:
+        annotations: of a file; are changed in place.
+        length: of an object's list of keypoints.
+    """
+    for annotation in annotations:
+        keypoints = annotation.get("keypoints") or [0] * length
+        annotation["keypoints"] = keypoints
+        annotation.setdefault("num_keypoints", sum(visibility > 0 for visibility in keypoints[2::3]))
+        annotation.setdefault("iscrowd", 0)
+        annotation.setdefault("area", math.prod(annotation["bbox"][2:]) if "bbox" in annotation else 0)
 
 
 def _is_whole(value):

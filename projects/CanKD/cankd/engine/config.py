@@ -92,6 +92,11 @@ def _apply(config, overrides):
     try:
         LazyConfig.apply_overrides(config, overrides)
     except Exception as error:
+        if override := getattr(error, "override", None):  # that hydra cannot parse
+            raise UserError(
+                f"{override} cannot be read: a value with other characters than letters, digits and ._/:- needs quotes "
+                f"of its own, within those of the shell: \"{override.partition('=')[0]}='…'\""
+            ) from error
         raise UserError(f"the overrides {overrides} cannot be applied: {error}") from error
 
 

@@ -32,7 +32,12 @@ def find_config_file(path: str) -> str:
     except RuntimeError:
         found = ""
     if not os.path.isfile(found):
-        raise UserError(f"there is no config file {path or '(none given)'}: give one by --config-file{place_of(path)}")
+        if not path:
+            raise UserError("no config file is given: give one by --config-file")
+        raise UserError(
+            f"there is no config file {path}{place_of(path)}, and Detectron2's model zoo has none of this name (they "
+            "have a folder, as COCO-Detection/retinanet_R_50_FPN_1x.yaml)"
+        )
     return found
 
 

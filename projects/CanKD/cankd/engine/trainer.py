@@ -3,6 +3,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
+from cankd.modeling.losses import losses_by_name
 from cankd.utils import NonFiniteError
 from detectron2.engine import SimpleTrainer
 from torch import Tensor, nn
@@ -93,7 +94,7 @@ class DistillationTrainer(SimpleTrainer):
         for part, share, is_last in self._split(data):
             with contextlib.nullcontext() if is_last else self._unsynchronized():
                 with self._autocast(), torch.jit.optimized_execution(False):  # see the class
-                    losses = self.model(part)
+                    losses = losses_by_name(self.model(part))
                 self.grad_scaler.scale(share * sum(losses.values())).backward()
             for name, loss in losses.items():
                 totals[name] = totals.get(name, 0) + share * loss.detach()

@@ -12,6 +12,7 @@ from cankd.data import (
     check_image_classes,
     check_records,
     check_shapes,
+    dataset_names,
     load_records,
 )
 from cankd.evaluation import build_evaluator
@@ -154,7 +155,12 @@ def _train(config, resume, extra_hooks):
         if stop.is_stopping:
             return {}
         with stop.at_once(), preserved_random_state():  # a run that is resumed does not evaluate again
-            found = test(config.dataloader, averaged.module if averaged else student)
+            try:
+                found = test(config.dataloader, averaged.module if averaged else student)
+            except UserError:
+                if trainer.iter < trainer.max_iter:
+                    checkpointer.save(f"model_{trainer.iter:07d}", iteration=trainer.iter)
+                raise
         if best:
             best.observe(found)
         results.update(found)
@@ -228,7 +234,7 @@ def _build_loader(loader, student=None, options=None):
             records, loader.dataset, mapper, skip_broken=skip_broken, read_all_images=read_all_images
         )
     if student is not None:
-        check_classes(records, student)
+        check_classes(records, student, dataset_names(loader.dataset))
         check_crops(records, loader)
         check_shapes(records, loader, student)
     return build_loader(loader, mapper=mapper, dataset=records)
@@ -285,6 +291,8 @@ def _start(checkpointer, trainer, model, options, resume):
             f"the processes would start at different iterations, {sorted(starts)}: on several machines "
             f"train.output_dir={options.output_dir} has to be one shared directory"
         )
+    if not resumed:
+        checkpointer.forget_last_checkpoint()
     if options.inherit and not resumed:
         if not isinstance(model, Distiller):
             raise UserError("train.inherit is set, but this config has no teacher to inherit from")

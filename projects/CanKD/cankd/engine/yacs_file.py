@@ -59,6 +59,8 @@ def read_yacs(path: str, overrides: Sequence[str] = ()) -> CfgNode:
         ) from error
     except Exception as error:  # the file is the user's
         raise UserError(f"the config {path} cannot be used ({type(error).__name__}: {error})") from error
+    if incomplete := [override for override in overrides if "=" not in override]:
+        raise UserError(f"{incomplete[0]} has no value: write {incomplete[0]}=value, with an equals sign")
     try:
         config.merge_from_list([part for override in overrides for part in override.split("=", 1)])
     except Exception as error:

@@ -3,8 +3,8 @@ import json
 import os
 from collections.abc import Sequence
 
-from cankd.data import check_coco
-from cankd.utils import UserError, replace_file
+from cankd.data import check_coco, check_keypoints, complete_keypoints
+from cankd.utils import UnknownClassError, UserError, replace_file
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.coco_evaluation import _evaluate_predictions_on_coco
 from detectron2.utils.file_io import PathManager
@@ -51,6 +51,7 @@ class FastCOCOEvaluator(COCOEvaluator):
         check_coco(self._coco_api.dataset, self._metadata.json_file)
         self._kpt_oks_sigmas = list(kpt_oks_sigmas or self._metadata.get("keypoint_oks_sigmas", ()))
         if "keypoints" in (tasks or ()):
+            check_keypoints(self._coco_api.dataset, self._metadata.json_file)
             self._check_sigmas(len(self._metadata.get("keypoint_names", ())))
 
     def _check_sigmas(self, num_keypoints):
@@ -93,7 +94,7 @@ class FastCOCOEvaluator(COCOEvaluator):
         mapping = self._metadata.get("thing_dataset_id_to_contiguous_id") or self._default_classes()
         dataset_ids = {contiguous: original for original, contiguous in mapping.items()}
         if unknown := sorted({detection["category_id"] for detection in detections} - dataset_ids.keys()):
-            raise UserError(
+            raise UnknownClassError(
                 f"class {unknown[-1]} was predicted, but {self._metadata.name} has {len(dataset_ids)} classes, "
                 f"{min(dataset_ids)} to {max(dataset_ids)}: evaluate a model that was trained for these classes, or "
                 "take a data set that has the model's"
@@ -109,6 +110,7 @@ class FastCOCOEvaluator(COCOEvaluator):
             )
         if task == "keypoints":
             self._check_sigmas(len(detections[0]["keypoints"]) // 3)
+            complete_keypoints(self._coco_api.dataset["annotations"], len(detections[0]["keypoints"]))
             options = dict(kpt_oks_sigmas=self._kpt_oks_sigmas, cocoeval_fn=COCOeval, img_ids=img_ids)
             return _evaluate_predictions_on_coco(self._coco_api, detections, task, **options)
         if task == "segm":  # with a box beside it, a detection's size would be the box's

@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from cankd.utils import UserError
 from detectron2.data import MetadataCatalog
 from detectron2.data.detection_utils import read_image
 from detectron2.evaluation import DatasetEvaluator
@@ -26,15 +27,27 @@ class PanopticEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: registered with ``panoptic_json`` and ``panoptic_root``, in COCO's panoptic format.
+
+        Raises:
+            UserError: if masks are missing. :meth:`process` raises it for an image without annotation.
         """
         self._metadata = MetadataCatalog.get(dataset_name)
         with PathManager.open(self._metadata.panoptic_json) as f:
             contents = json.load(f)
         self._is_thing = {category["id"]: bool(category["isthing"]) for category in contents["categories"]}
         self._annotations = {annotation["image_id"]: annotation for annotation in contents["annotations"]}
+        self._check_masks(contents["annotations"])
         things, stuff = (self._metadata.get(f"{kind}_dataset_id_to_contiguous_id") for kind in ("thing", "stuff"))
         self._ids = {True: {v: k for k, v in things.items()}, False: {v: k for k, v in stuff.items()}}
         self.reset()
+
+    def _check_masks(self, annotations):
+        files = [os.path.join(self._metadata.panoptic_root, annotation["file_name"]) for annotation in annotations]
+        if missing := [file for file in files if not PathManager.isfile(file)]:
+            raise UserError(
+                f"{len(missing)} of {len(files)} masks of {self._metadata.panoptic_json} are missing, for example "
+                f"{missing[0]}: look at panoptic_root of the data set {self._metadata.name}"
+            )
 
     def reset(self) -> None:
         """Forgets all images."""
@@ -49,7 +62,12 @@ class PanopticEvaluator(DatasetEvaluator):
                 are then class · ``label_divisor`` + number, −1 for none.
         """
         for record, output in zip(inputs, outputs):
-            annotation = self._annotations[record["image_id"]]
+            annotation = self._annotations.get(record["image_id"])
+            if annotation is None:
+                raise UserError(
+                    f"{self._metadata.panoptic_json} has no annotation of the image {record['image_id']}: evaluate on "
+                    "images that it describes"
+                )
             channels = read_image(os.path.join(self._metadata.panoptic_root, annotation["file_name"]), "RGB")
             truth = channels.astype(np.int64) @ (1, 256, 256**2)
             found, categories = self._read_prediction(*output["panoptic_seg"])
@@ -94,7 +112,8 @@ def count_segments(
 
     Args:
         truth: annotated ids, ``(H, W)``; 0 is void, where nothing counts as wrong.
-        segments: what the annotation says of each id: "id", "category_id", "area" and "iscrowd".
+        segments: what the annotation says of each id: "id" and "category_id", and if it is not what it seems, "area"
+            and "iscrowd".
         found: predicted ids, ``(H, W)``; 0 is none.
         categories: map from predicted id to class.
 
@@ -102,7 +121,8 @@ def count_segments(
         Map from class to the sum of the matches' IoU, and the numbers of matches, of segments that are predicted only,
         and of those that are annotated only.
     """
-    annotated = {segment["id"]: segment for segment in segments}
+    sizes_of_truth = Counter(dict(zip(*(values.tolist() for values in np.unique(truth, return_counts=True)))))
+    annotated = {s["id"]: {"iscrowd": 0, "area": sizes_of_truth[s["id"]], **s} for s in segments}
     pairs, areas = np.unique(truth.astype(np.int64) * _MAX_SEGMENTS + found, return_counts=True)
     overlaps = Counter({divmod(pair, _MAX_SEGMENTS): area for pair, area in zip(pairs.tolist(), areas.tolist())})
     sizes = Counter()

@@ -13,6 +13,7 @@ from .distillation_heads import DistillationHead, StepContext
 from .distillation_heads.distillation_head import naming
 from .feature_source import FeatureSource, backbone_shapes, has_module
 from .levels import check_sizes, choose_levels, describe_pairs, match_levels, padded_size, pair_features
+from .losses import losses_by_name
 from .teacher import Teacher
 
 __all__ = ["Distiller"]
@@ -103,12 +104,12 @@ class Distiller(nn.Module):
             return self.student(batched_inputs)
         labelled, unlabelled = split_unlabelled(batched_inputs)
         if self.distillation_scale == 0 or not self.head.is_active:
-            losses = self.student(labelled)
+            losses = losses_by_name(self.student(labelled))
             return {**losses, **self._inactive_losses(next(iter(losses.values())))}
         # First the teacher: a GPU runs it beside the student, and its memory is free before the student's fills.
         pending = self.teacher.start(labelled, self.input_format)
         with self._source.record() as student_features:
-            losses = self.student(labelled)
+            losses = losses_by_name(self.student(labelled))
         features = self._pair(student_features, pending.wait(), labelled)
         for name, loss in self._distill(features, labelled, unlabelled).items():
             losses[name] = self.distillation_scale * loss

@@ -11,7 +11,15 @@ from detectron2.layers import ShapeSpec
 from tabulate import tabulate
 from torch import Tensor, nn
 
-__all__ = ["LevelPair", "check_sizes", "choose_levels", "describe_pairs", "match_levels", "padded_size", "pair_features"]
+__all__ = [
+    "LevelPair",
+    "check_sizes",
+    "choose_levels",
+    "describe_pairs",
+    "match_levels",
+    "padded_size",
+    "pair_features",
+]
 
 USUAL_LEVELS = ("p3", "p4", "p5")  # the paper's
 

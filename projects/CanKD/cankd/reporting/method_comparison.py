@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
+from cankd.data import dataset_names
 from cankd.engine import (
     apply_overrides,
-    check_output_dir,
     describe_config,
     evaluate,
     load_config,
@@ -27,7 +27,16 @@ from cankd.engine import (
     use_method,
 )
 from cankd.evaluation import METRICS, main_metric
-from cankd.utils import Interrupted, UserError, peak_memory, read_record, write_json
+from cankd.utils import (
+    Interrupted,
+    UnknownClassError,
+    UserError,
+    make_output_dir,
+    peak_memory,
+    read_record,
+    write_json,
+)
+from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -54,6 +63,8 @@ class Method(NamedTuple):
 
 def parse_method(text: str) -> Method:
     """Reads ``[TITLE=]METHOD[:key=value,key=value]``, for example ``strong=fgd:model.head.weight=10``."""
+    if os.path.isfile(text):
+        raise UserError(f"{text} needs a title: write TITLE={text}")
     head, _, options = text.partition(":")
     title, _, name = head.rpartition("=")
     if not re.fullmatch(r"[\w+.-]+", title or text.replace(":", "_").replace("=", "_").replace(",", "_")):
@@ -100,8 +111,13 @@ def compare_methods(
         methods = [Method(ALONE, ALONE), *methods]
     if len({method.title for method in methods}) < len(methods):
         raise UserError(f"two methods have the same title: {', '.join(method.title for method in methods)}")
+    if min(seeds) < 0:
+        raise UserError(
+            f"the seed {min(seeds)} is drawn anew for each run, so that none starts alike: name seeds from 0"
+        )
     runs_dir = runs_dir or os.path.join(output_dir, "runs")
-    check_output_dir(output_dir)
+    make_output_dir(output_dir, called="--output ")
+    make_output_dir(runs_dir, called="--runs ")
     runs = [
         _Run(config_file, tuple(overrides), dict(models), method, seed, output_dir, runs_dir)
         for seed in seeds
@@ -113,7 +129,7 @@ def compare_methods(
     for run in runs:
         run.config()  # what is wrong with a method shows before the first training
     teacher = _evaluate_teacher(runs[0])
-    if not any(task in METRICS for task in teacher):
+    if teacher and not any(task in METRICS for task in teacher):
         raise UserError(
             f"dataloader.evaluator of {config_file} gives {', '.join(teacher)}; to be compared, it has to give one of "
             f"{', '.join(METRICS)}"
@@ -164,13 +180,31 @@ class _Run(NamedTuple):
         if result is None:
             return None
         config = self.config()
-        weights = _weights_fingerprint(config)
-        if result["config"] != _fingerprint(config) or result.get("weights", weights) != weights:
-            logger.warning("%s is of another config, or of other weights, and is replaced.", self.result_file)
+        if not _agree(result, _describe(config)):
+            logger.warning("%s is of another config, other weights or other data, and is replaced.", self.result_file)
             return None
         if 0 < config.train.eval_period < config.train.max_iter and "curves" not in result:
-            logger.warning("%s was not evaluated on the way: remove it to train it again.", self.result_file)
+            logger.warning(
+                "%s was not evaluated on the way: remove it and %s to train it again.",
+                self.result_file,
+                config.train.output_dir,
+            )
         return result
+
+
+def _describe(config):
+    """Names all that decides a result; what is "" is not known."""
+    data = config.dataloader.train, test_data(config)
+    return {
+        "config": _fingerprint(config),
+        "weights": _weights_fingerprint(config),
+        "data": _data_fingerprint(*data),
+    }
+
+
+def _agree(found, described):
+    """Tells whether what was written down once is what holds now, as far as both are known."""
+    return all(not value or found.get(key) in (value, "", None) for key, value in described.items())
 
 
 def _fingerprint(config):
@@ -208,6 +242,13 @@ def _weights_fingerprint(config):
     return _hash_files(config.train.init_checkpoint, config.model.teacher.weights if takes_teacher else "")
 
 
+def _data_fingerprint(*loaders):
+    """Names the contents of the annotation files; "" if one is not there yet, as Digit Scenes before its first use."""
+    names = [name for loader in loaders if "dataset" in loader for name in dataset_names(loader.dataset)]
+    files = [file for name in names if (file := MetadataCatalog.get(name).get("json_file"))]
+    return _hash_files(*files) if all(map(os.path.isfile, files)) else ""
+
+
 def _hash_files(*paths):
     return " ".join(_hash_file(path, os.stat(path).st_mtime_ns) for path in paths if path and os.path.isfile(path))
 
@@ -221,12 +262,20 @@ def _hash_file(path, _date):
 def _evaluate_teacher(run):
     path = os.path.join(run.output_dir, "teacher.json")
     config = run.config()
-    fingerprint, weights = _teacher_fingerprint(config), _hash_files(config.model.teacher.weights)
+    described = {
+        "config": _teacher_fingerprint(config),
+        "weights": _hash_files(config.model.teacher.weights),
+        "data": _data_fingerprint(test_data(config)),
+    }
     result = read_record(path, _ENTRIES)
-    if result is None or result["config"] != fingerprint or result.get("weights", weights) != weights:
-        with contextlib.redirect_stdout(None):
-            metrics = evaluate(config, role="teacher")
-        result = {"config": fingerprint, "weights": weights, "metrics": metrics}
+    if result is None or not _agree(result, described):
+        try:
+            with contextlib.redirect_stdout(None):
+                metrics = evaluate(config, role="teacher")
+        except UnknownClassError as error:
+            logger.warning("The teacher is not evaluated, as it was trained for other classes: %s", error)
+            metrics = {}
+        result = {**described, "metrics": metrics}
         write_json(path, result)
     return result["metrics"]
 
@@ -249,7 +298,7 @@ def _train_run(run, threads):
     torch.set_num_threads(threads)
     config = run.config()
     folder = config.train.output_dir
-    described = {"config": _fingerprint(config), "weights": _weights_fingerprint(config)}
+    described = _describe(config)
     os.makedirs(folder, exist_ok=True)
     for name in ("detectron2", "fvcore", "cankd"):
         setup_logger(folder, name=name, configure_stdout=False)
@@ -269,7 +318,7 @@ def _train_run(run, threads):
     result = {
         "method": run.method.title,
         "seed": run.seed,
-        **described,
+        **_describe(config),  # its data may have been drawn only now
         "metrics": metrics,
         "seconds": statistics.median(times) if times else None,
         "memory": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_memory(),
@@ -284,12 +333,12 @@ def _begin(folder, described):
     """Makes sure that a run goes on only with what it was begun with."""
     path = os.path.join(folder, "begun_with.json")
     try:
-        begun = read_record(path, dict.fromkeys(described, str))
+        begun = read_record(path, {"config": str})
     except UserError:  # damaged
         begun = None
-    if begun != described:
+    if begun is None or not _agree(begun, described):
         begin_anew(folder)
-        write_json(path, described)
+    write_json(path, described)
 
 
 def _evaluations(curves, metrics, max_iter):

@@ -97,20 +97,26 @@ def write_comparison(
     Args:
         results: map from method to seed to what its run has written: "metrics" by task, "seconds" and "memory" a step,
             and "curves" of the metrics if it was evaluated on the way.
-        teacher: its metrics by task.
+        teacher: its metrics by task; empty if it was not evaluated.
         baseline: title of the student alone.
         output_dir: where the files go.
         iterations, command: how it was made.
 
     Returns:
         The Markdown.
+
+    Raises:
+        UserError: if no run has a metric that can be compared.
     """
+    found = [task for by_seed in results.values() for result in by_seed.values() for task in result["metrics"]]
+    if not (tasks := [task for task in METRICS if task in found]):
+        raise UserError(f"the runs have metrics of {', '.join(found) or 'nothing'}, and none of {', '.join(METRICS)}")
     known = _known_costs(os.path.join(output_dir, "methods.json"))
     comparison = {
         "command": command,
         "baseline": baseline,
         "costs": {title: _costs(results, title, baseline, known.get(title, {})) for title in results},
-        "tasks": {task: _summarize(results, teacher, baseline, task) for task in METRICS if task in teacher},
+        "tasks": {task: _summarize(results, teacher, baseline, task) for task in tasks},
     }
     parts = [f"# Methods compared\n\n{f'`{command}`: ' if command else ''}{iterations} iterations."]
     for task, summary in comparison["tasks"].items():
@@ -136,12 +142,14 @@ def write_comparison(
 
 
 def _summarize(results, teacher, baseline, task):
-    metric = main_metric(task, teacher[task])
+    metrics = [result["metrics"].get(task, {}) for by_seed in results.values() for result in by_seed.values()]
+    metric = main_metric(task, max(metrics, key=len))  # a run that detects nothing has none of masks
     values = {
         title: {seed: _metric_value(result, task, metric) for seed, result in by_seed.items()}
         for title, by_seed in results.items()
     }
-    found = {"metric": metric, "values": values, "teacher": _metric_value({"metrics": teacher}, task, metric)}
+    of_teacher = _metric_value({"metrics": teacher}, task, metric) if task in teacher else None
+    found = {"metric": metric, "values": values, "teacher": of_teacher}
     found["verdict"] = verdict(values, baseline, metric)
     curves = _evaluation_curves(results, f"{task}/{metric}")
     if baseline in curves:
@@ -193,7 +201,7 @@ def comparison_table(comparison: Mapping, task: str) -> tuple[list[list[str]], l
     rows = []
     for title, by_seed in values.items():
         gain = None if title == baseline else paired_difference(by_seed, values[baseline])
-        share = gap_closed(mean[baseline], mean[title], teacher)
+        share = math.nan if teacher is None else gap_closed(mean[baseline], mean[title], teacher)
         ratios = costs.get(title, {})
         rows.append(
             [
@@ -205,5 +213,6 @@ def comparison_table(comparison: Mapping, task: str) -> tuple[list[list[str]], l
                 *(f"{ratios[key]:.2f}" if ratios.get(key) else "–" for key in ("time", "memory")),
             ]
         )
-    rows.append(["teacher", "", f"{teacher:.1f}", "", "", "", ""])
+    if teacher is not None:
+        rows.append(["teacher", "", f"{teacher:.1f}", "", "", "", ""])
     return rows, ["", f"{metric} by seed", metric, "gain", "gap closed", "time", "memory"]

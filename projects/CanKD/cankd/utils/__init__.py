@@ -13,6 +13,7 @@ from .errors import (
     Interrupted,
     NonFiniteError,
     TooSmallError,
+    UnknownClassError,
     UserError,
     is_lost_connection,
     report_mistakes,

@@ -22,6 +22,7 @@ __all__ = [
     "Interrupted",
     "NonFiniteError",
     "TooSmallError",
+    "UnknownClassError",
     "UserError",
     "is_disk_full",
     "is_lost_connection",
@@ -49,6 +50,10 @@ class ComparisonError(UserError):
 
 class TooSmallError(UserError):
     """A feature level with too few positions for a method."""
+
+
+class UnknownClassError(UserError):
+    """A prediction of a class that the data set does not have."""
 
 
 class NonFiniteError(UserError, FloatingPointError):

@@ -8,14 +8,16 @@ from .figures import save_figure
 __all__ = ["draw_method_curves", "draw_method_points"]
 
 
-def draw_method_points(path: str, values: Mapping[str, Mapping[int, float]], metric: str, teacher: float) -> None:
+def draw_method_points(
+    path: str, values: Mapping[str, Mapping[int, float]], metric: str, teacher: float | None
+) -> None:
     """Draws a metric of several methods, a point a seed; lines join the points of a seed, a bar is the mean.
 
     Args:
         path: PNG file.
         values: map from method to seed to value, the student alone first.
         metric: its name.
-        teacher: its value, drawn as a line if it is near.
+        teacher: its value, drawn as a line if it is near; None if it is not known.
     """
     titles = list(values)
     figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.34 * len(titles)), layout="constrained")
@@ -28,7 +30,7 @@ def draw_method_points(path: str, values: Mapping[str, Mapping[int, float]], met
         mean = sum(values[title].values()) / len(values[title])
         axis.plot([mean, mean], [row - 0.32, row + 0.32], color="#D55E00", linewidth=2, zorder=2)
     found = [value for by_seed in values.values() for value in by_seed.values()]
-    if teacher < max(found) + 2 * (max(found) - min(found)):
+    if teacher is not None and teacher < max(found) + 2 * (max(found) - min(found)):
         axis.axvline(teacher, color="black", linestyle="--", linewidth=1.2, label="teacher")
     axis.set_yticks(range(len(titles)), titles)
     axis.invert_yaxis()

@@ -58,7 +58,9 @@ def _check(context, level, images, by_stride):
             'a data set with boxes, or give the head a StepContext whose records have "image" and "instances"'
         )
     if any(type(r["instances"].gt_boxes) is not Boxes for r in records):
-        raise UserError(f"level {level!r} is weighed by ground-truth boxes, which have to be upright: these are rotated")
+        raise UserError(
+            f"level {level!r} is weighed by ground-truth boxes, which have to be upright: these are rotated"
+        )
     if by_stride and not context.strides.get(level):
         raise UserError(
             f"the stride of level {level!r} is unknown, by which boxes are scaled: leave boxes_by_stride out"

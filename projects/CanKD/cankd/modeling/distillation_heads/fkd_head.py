@@ -136,8 +136,8 @@ class FKDHead(DistillationHead):
         (height, width), side = teacher.shape[2:], self.pool_size[level]
         if min(height, width) < side or len(teacher) * height * width < 2:  # a batch norm needs two values
             raise TooSmallError(
-                f"level {level!r} is {height}×{width}, and pooling by {side} leaves no position, or a single one: train "
-                "on larger images, choose a smaller head.pool_size, or leave the level out of head.levels"
+                f"level {level!r} is {height}×{width}, and pooling by {side} leaves no position, or one: train on "
+                "larger images, choose a smaller head.pool_size, or leave the level out of head.levels"
             )
 
 

@@ -15,7 +15,9 @@ def check_pooled_norms(module: nn.Module, images: int) -> None:
     Raises:
         UserError: if it is one. Synchronised norms see the other GPUs' images, too.
     """
-    alone = any(isinstance(m, _BatchNorm) and not isinstance(m, nn.SyncBatchNorm) and m.training for m in module.modules())
+    alone = any(
+        isinstance(m, _BatchNorm) and not isinstance(m, nn.SyncBatchNorm) and m.training for m in module.modules()
+    )
     if images == 1 and alone:
         raise UserError(
             "the segmentation head pools a map to one position, and its batch norm needs two images or more on each "
