@@ -34,6 +34,7 @@ class CanKDHead(DistillationHead):
         inter_channels: int | None = None,
         affinity: str = "dot_product",
         pool_size: int = 2,
+        pooling: str = "max",
         residual: bool = True,
         norm: str = "BN",
         **kwargs,
@@ -43,7 +44,7 @@ class CanKDHead(DistillationHead):
             weight: the paper's μ, at least 0.
             instance_norm: whether to normalise both features before they are compared.
             attention: False compares the student's own feature with the teacher's, for ablation.
-            inter_channels, affinity, pool_size, residual, norm: see :class:`CrossNonLocal`.
+            inter_channels, affinity, pool_size, pooling, residual, norm: see :class:`CrossNonLocal`.
             kwargs: ``levels``, ``in_channels``, ``student_channels``, see :class:`DistillationHead`.
 
         Raises:
@@ -57,7 +58,12 @@ class CanKDHead(DistillationHead):
         self.pool_size = pool_size if self.has_attention else 1
         self.non_local = LevelDict()
         self._options = dict(
-            inter_channels=inter_channels, affinity=affinity, pool_size=pool_size, residual=residual, norm=norm
+            inter_channels=inter_channels,
+            affinity=affinity,
+            pool_size=pool_size,
+            pooling=pooling,
+            residual=residual,
+            norm=norm,
         )
 
     def build_level(self, pair: LevelPair) -> None:

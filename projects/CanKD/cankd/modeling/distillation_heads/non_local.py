@@ -12,11 +12,14 @@ from .covariances import covariances
 __all__ = ["CrossNonLocal"]
 
 
+POOLINGS = {"max": F.max_pool2d, "average": F.avg_pool2d}
+
+
 class CrossNonLocal(nn.Module):
     """The Can module: every student position attends to all teacher positions (CanKD, Sec. 3; supplement, Sec. 2–5).
 
     With student x and teacher y, ``z_i = BN(out(sum_j A_ij g(y_j))) + x_i``, where j runs over the M teacher positions
-    left after max pooling. The affinity A is one of :data:`~cankd.modeling.AFFINITIES`. None holds the positions ×
+    left after pooling. The affinity A is one of :data:`~cankd.modeling.AFFINITIES`. None holds the positions ×
     positions matrix.
     """
 
@@ -27,6 +30,7 @@ class CrossNonLocal(nn.Module):
         inter_channels: int | None = None,
         affinity: str = "dot_product",
         pool_size: int = 2,
+        pooling: str = "max",
         residual: bool = True,
         norm: str = "BN",
     ):
@@ -35,13 +39,15 @@ class CrossNonLocal(nn.Module):
             in_channels: channels C of student and teacher.
             inter_channels: channels C' of theta, phi and g; C / 2 if not given.
             affinity: a key of :data:`~cankd.modeling.AFFINITIES`.
-            pool_size: side of the max pooling of the teacher's positions; 1 pools nothing.
+            pool_size: side of the pooling of the teacher's positions; 1 pools nothing.
+            pooling: "max", as published, or "average".
             residual: whether to add x (supplement, Sec. 5).
             norm: normalisation after ``out``, a name that :func:`detectron2.layers.get_norm` knows. Its weight and bias
                 start at zero, so z = x at first; with "" those of ``out`` do.
 
         Raises:
-            UserError: if the affinity or the norm is unknown, the norm is frozen, or a number is not positive.
+            UserError: if the affinity, the pooling or the norm is unknown, the norm is frozen, or a number is not
+                positive.
         """
         super().__init__()
         if inter_channels is None:
@@ -51,9 +57,12 @@ class CrossNonLocal(nn.Module):
                 f"in_channels={in_channels}, inter_channels={inter_channels} and pool_size={pool_size} have to be "
                 "at least 1"
             )
+        if pooling not in POOLINGS:
+            raise UserError(f"pooling is {pooling!r}; it has to be one of {', '.join(POOLINGS)}")
         self.affinity = affinity
         self._relation = get_affinity(affinity)
         self.pool_size = pool_size
+        self._pooling = POOLINGS[pooling]
         self.residual = residual
         for name, layer in self._relation.layers(in_channels, inter_channels).items():
             self.add_module(name, layer)
@@ -131,8 +140,8 @@ class CrossNonLocal(nn.Module):
         return self._relation.rows(query, key).unflatten(2, self.pool(teacher).shape[2:])
 
     def pool(self, x: Tensor) -> Tensor:
-        """Max-pools the teacher's positions, ``(N, C, H, W)``."""
-        return F.max_pool2d(x, self.pool_size) if self.pool_size > 1 else x
+        """Pools the teacher's positions, ``(N, C, H, W)``."""
+        return self._pooling(x, self.pool_size) if self.pool_size > 1 else x
 
 
 def _build_norm(name, channels):
