@@ -117,7 +117,6 @@ def compare_methods(
         )
     runs_dir = runs_dir or os.path.join(output_dir, "runs")
     make_output_dir(output_dir, called="--output ")
-    make_output_dir(runs_dir, called="--runs ")
     runs = [
         _Run(config_file, tuple(overrides), dict(models), method, seed, output_dir, runs_dir)
         for seed in seeds
@@ -128,13 +127,15 @@ def compare_methods(
         raise UserError(f"two methods would write {min(twice)}: give them other titles, or each seed once")
     for run in runs:
         run.config()  # what is wrong with a method shows before the first training
+    pending = [run for run in runs if run.result() is None]
+    if pending:
+        make_output_dir(runs_dir, called="--runs ")
     teacher = _evaluate_teacher(runs[0])
     if teacher and not any(task in METRICS for task in teacher):
         raise UserError(
             f"dataloader.evaluator of {config_file} gives {', '.join(teacher)}; to be compared, it has to give one of "
             f"{', '.join(METRICS)}"
         )
-    pending = [run for run in runs if run.result() is None]
     _train_all(pending, len(runs), jobs)
     results = {method.title: {} for method in methods}
     for run in runs:
