@@ -2,8 +2,8 @@
 """What each method gains on Digit Scenes, over seeds: tools/compare_methods.py for each small pair of models.
 
 Runs whose JSON is in benchmarks/methods/MODEL/ are done and not repeated. Table, picture and the JSON of each new run
-go there, those of other methods or seeds to output/benchmarks/methods/MODEL/; the trainings themselves go to
-output/benchmarks/MODEL/. If it is interrupted, the same command continues.
+go there, those of other methods or seeds (--methods, --seeds) to output/benchmarks/methods/MODEL/ alone; the trainings
+themselves go to output/benchmarks/MODEL/. If it is interrupted, the same command continues.
 
 Examples:
     benchmarks/digit_scenes.py --model retinanet --jobs 2

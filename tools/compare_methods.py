@@ -2,10 +2,10 @@
 """Compares distillation methods on your own pair of models and data, over seeds: table, picture and verdict.
 
 Each method trains with each seed, from the same initial weights and on the same batches as the student alone. A method
-is a name, several names with "+" between them, or a name with "_inherit" behind it (†). Options of one method change by
-TITLE=METHOD:key=value,key=value. With train.eval_period=100 each run is evaluated on the way, and the page also says
-after how many iterations a method has what the student alone ends with. If it is interrupted, the same command
-continues; what is done is not repeated.
+is a name, several names with "+" between them, or a name with "_inherit" behind it (†) or "_published" (its published
+levels and †). Options of one method change by TITLE=METHOD:key=value,key=value. With train.eval_period=100 each run is
+evaluated on the way, and the page also says after how many iterations a method has what the student alone ends with. If
+it is interrupted, the same command continues; what is done is not repeated.
 
 Examples:
     tools/compare_methods.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py \\
@@ -48,7 +48,10 @@ def parse_arguments(argv=None):
         "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
     )
     add_model_arguments(parser, methods=False)
-    help = f"alone (always there), {', '.join(METHODS)}, sums such as cankd+kd, and any of these with _inherit"
+    help = (
+        f"alone (always there), {', '.join(METHODS)}; own, the config's; TITLE=FILE of search_distiller.py; sums such "
+        "as cankd+kd; any of these with _inherit (†) behind it, or _published"
+    )
     parser.add_argument("--methods", nargs="+", required=True, metavar="[TITLE=]METHOD", help=help)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--iterations", type=int, help="of each training, instead of the config's train.max_iter")

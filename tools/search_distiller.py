@@ -64,13 +64,18 @@ def parse_arguments(argv=None):
         action="append",
         type=scope_and_levels,
         metavar="SCOPE[=LEVEL,…]",
-        help="global, foreground, instance or logits, with its levels if they are not the config's; may stand often",
+        help="global, foreground, instance or logits, with its levels if they are not the config's; may be given several "
+        "times",
     )
-    parser.add_argument("--iterations", type=int, default=200, help="of a candidate")
-    parser.add_argument("--budget", type=int, default=12000, help="iterations of all candidates together")
-    parser.add_argument("--metric", default="bbox/AP", metavar="TASK/NAME", help="what is to be large")
+    parser.add_argument("--iterations", type=int, default=200, help="of a candidate (default: 200)")
+    parser.add_argument(
+        "--budget", type=int, default=12000, help="iterations of all candidates together (default: 12000)"
+    )
+    parser.add_argument(
+        "--metric", default="bbox/AP", metavar="TASK/NAME", help="what is to be large (default: bbox/AP)"
+    )
     parser.add_argument("--random", action="store_true", help="draw all candidates at random")
-    parser.add_argument("--population", type=int, default=8, help="candidates that may become parents")
+    parser.add_argument("--population", type=int, default=8, help="candidates that may become parents (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="of the search")
     parser.add_argument("--num-gpus", type=int, default=1, help="each trains on its share of a batch")
     return parser.parse_args(argv)

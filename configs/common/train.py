@@ -8,7 +8,7 @@ train = model_zoo.get_config("common/train.py").train
 train.device = "cuda" if torch.cuda.is_available() else "cpu"
 train.seed = 0
 
-# Total batch size that learning rate and schedule are meant for, when a config is loaded its own. Another one on the
+# Total batch size that learning rate and schedule are meant for; when a config is loaded, its own. Another one on the
 # command line, dataloader.train.total_batch_size, scales the rate by the linear rule and every number of iterations
 # inversely; what a file says is never changed. 0 leaves all as it is.
 train.reference_batch_size = 0

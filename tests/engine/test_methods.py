@@ -2,6 +2,7 @@ import pytest
 from cankd import model_zoo
 from cankd.engine import METHODS, build_model, distill, use_method
 from cankd.modeling import CanKDHead, FGDHead, KDHead, MGDHead, PKDHead, SumOfHeads
+from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.utils.events import EventStorage
 
@@ -156,6 +157,17 @@ def test_levels_and_the_own_methods_options_are_the_configs(quick_config):
     assert config.model.head.weight == 2.5 and "heads" not in config.model.head  # it stays as it is
 
 
+def test_the_configs_own_method_stays_as_it_is(quick_config):
+    config = quick_config(RETINANET)
+    config.model.head = L(FGDHead)(levels=["p4"], temperature=0.7)
+    own = instantiate(use_method(config, "own").model.head)
+    assert isinstance(own, FGDHead) and (own.levels, own.temperature) == (("p4",), 0.7)
+    config = use_method(use_method(config, "own+kd"), "own")
+    assert [type(head) for head in instantiate(config.model.head).heads] == [FGDHead, KDHead]
+    with pytest.raises(ValueError, match="there is no method 'own'"):
+        use_method(config, "own_published")
+
+
 def test_alone_and_inheriting(quick_config):
     config = quick_config("DigitScenes/retinanet_R10_from_R18_inherit.py")
     assert use_method(config, "cankd").train.inherit is None
@@ -223,7 +235,7 @@ def test_refuses_what_is_not_published(quick_config):
 
 
 def test_refuses_what_cannot_be(quick_config):
-    with pytest.raises(ValueError, match="there is no method 'canckd'; there are alone, cankd, "):
+    with pytest.raises(ValueError, match="there is no method 'canckd'; there are alone, own, cankd, "):
         use_method(quick_config(RETINANET), "canckd")
     with pytest.raises(ValueError, match="this one describes a plain model"):
         use_method(quick_config("DigitScenes/retinanet_R10.py"), "cankd")

@@ -92,6 +92,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
 _ON_LOGITS = ("kd", "cwd_logits")
 _DETECTOR_LOGITS, _SEGMENTOR_LOGITS, _CLASSIFIER_LOGITS = "head:0:", ["sem_seg_head.predictor"], ["classifier"]
 _LAST_STAGE = ["res5"]
+_OWN = "own"
 _INHERITING = "_inherit"
 _AS_PUBLISHED = "_published"
 
@@ -104,7 +105,7 @@ def use_method(config: DictConfig, name: str, *, inherit: bool = False) -> DictC
             that are published with other levels have these. If the config itself compares logits alone, a method on
             features has a classifier's last stage, or the levels that the distiller chooses.
         name: a key of :data:`METHODS`, or a JSON file of :func:`search_distiller`; several with "+" between them, as
-            "cankd+kd", add up; "alone" distils nothing.
+            "cankd+kd", add up; "own" is the config's own, whatever it is, and "alone" distils nothing.
             With "_published" behind it, levels and † are those of the method's publication, and not the config's.
             With "_inherit" behind it, the student starts from the teacher's neck and head (†), as ``train.inherit``
             says; if it says nothing, "auto". The config's own method keeps the config's other options.
@@ -144,18 +145,20 @@ def add_up(parts: Sequence[DictConfig]) -> DictConfig:
 
 def _setting(model, name, published):
     """Returns how a method is published, or that the recipe decides."""
-    if name.endswith(".json") and not published:
+    if (name == _OWN or name.endswith(".json")) and not published:
         return Published()
     if name not in METHODS:
         raise UserError(
-            f"there is no method {name!r}; there are alone, {', '.join(METHODS)}, sums such as cankd+kd, and the JSON "
-            "file that tools/search_distiller.py ends with"
+            f"there is no method {name!r}; there are alone, own, {', '.join(METHODS)}, sums such as cankd+kd, and the "
+            "JSON file that tools/search_distiller.py ends with"
         )
     return published_setting(name, _architecture_of(model.student), model.teacher.model) if published else Published()
 
 
 def _heads(model, name, setting):
     """Returns the head of a method, and what it adds to it."""
+    if name == _OWN:
+        return copy.deepcopy(list(model.head.get("heads", [model.head])))
     if name.endswith(".json"):
         return [L(heads.DetKDSHead)(**genes) for genes in _read_searched(name)]
     head, arguments, by_architecture = METHODS[name]
