@@ -64,8 +64,8 @@ def parse_arguments(argv=None):
         action="append",
         type=scope_and_levels,
         metavar="SCOPE[=LEVEL,…]",
-        help="global, foreground, instance or logits, with its levels if they are not the config's; may be given several "
-        "times",
+        help="global, foreground, instance or logits, with its levels if they are not the config's; may be given "
+        "several times",
     )
     parser.add_argument("--iterations", type=int, default=200, help="of a candidate (default: 200)")
     parser.add_argument(
