@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from cankd.data import register_datasets
-from cankd.data.checks import check_classes, check_crops, check_masks, check_records, check_shapes
+from cankd.data.checks import check_classes, check_crops, check_masks, check_records, check_targets
 from cankd.data.records import load_records
 from cankd.modeling.meta_arch import SemSegHead
 from cankd.utils import UserError
@@ -316,15 +316,15 @@ def test_a_model_of_masks_needs_them():
     model.roi_heads.mask_on = False
     loader = OmegaConf.create({"mapper": L(DatasetMapper)(is_train=True, augmentations=[], image_format="BGR")})
     records = [{"annotations": [{"bbox": [1, 1, 4, 4]}, {"bbox": [1, 1, 4, 4], "segmentation": [[1, 1, 4, 4, 1, 4]]}]}]
-    check_shapes(records, loader, model)
+    check_targets(records, loader, model)
     model.roi_heads.mask_on = True
     with pytest.raises(ValueError, match="leaves them out: set dataloader.train.mapper.use_instance_mask=True"):
-        check_shapes(records, loader, model)
+        check_targets(records, loader, model)
     loader.mapper.use_instance_mask = True
-    check_shapes(records, loader, model)
+    check_targets(records, loader, model)
     with pytest.raises(ValueError, match="no annotation has any .'segmentation'."):
-        check_shapes([{"annotations": records[0]["annotations"][:1]}], loader, model)
-    check_shapes(records, OmegaConf.create({"mapper": {"_target_": "builtins.dict"}}), detector("retinanet"))
+        check_targets([{"annotations": records[0]["annotations"][:1]}], loader, model)
+    check_targets(records, OmegaConf.create({"mapper": {"_target_": "builtins.dict"}}), detector("retinanet"))
 
 
 def test_a_model_of_keypoints_needs_as_many_and_their_sides():
@@ -335,26 +335,26 @@ def test_a_model_of_keypoints_needs_as_many_and_their_sides():
     loader = OmegaConf.create({"mapper": mapper})
     records = [{"annotations": [{"bbox": [1, 1, 4, 4]}, {"bbox": [1, 1, 4, 4], "keypoints": [1, 1, 2, 4, 4, 2]}]}]
     with pytest.raises(ValueError, match="set dataloader.train.mapper.use_keypoint=True"):
-        check_shapes(records, loader, model)
+        check_targets(records, loader, model)
     loader.mapper.use_keypoint = True
     with pytest.raises(
         ValueError, match="flipped, but nothing says which .*mapper.keypoint_hflip_indices, as .*create_"
     ):
-        check_shapes(records, loader, model)
+        check_targets(records, loader, model)
     loader.mapper.keypoint_hflip_indices = [1, 0]
-    check_shapes(records, loader, model)
+    check_targets(records, loader, model)
     model.roi_heads.keypoint_head.num_keypoints = 17
     with pytest.raises(ValueError, match="data has 2 keypoints, but the model predicts 17: set num_keypoints"):
-        check_shapes(records, loader, model)
+        check_targets(records, loader, model)
 
 
 def test_a_model_of_stuff_needs_semantic_masks():
     model = detector("semantic_fpn")
     loader = OmegaConf.create({"mapper": L(DatasetMapper)(is_train=True, augmentations=[], image_format="BGR")})
     records = [{"file_name": "a.jpg", "sem_seg_file_name": "a.png"}, {"file_name": "b.jpg", "pan_seg_file_name": "b"}]
-    check_shapes(records[:1], loader, model)
+    check_targets(records[:1], loader, model)
     with pytest.raises(ValueError, match="1 of 2 images have no semantic mask .*example b.jpg: .*_panoptic_separated"):
-        check_shapes(records, loader, model)
+        check_targets(records, loader, model)
 
 
 @pytest.mark.parametrize(
@@ -364,4 +364,4 @@ def test_mappers_of_any_kind_pass(mapper):
     loader = OmegaConf.create({"mapper": mapper}, flags={"allow_objects": True})
     records = [{"file_name": "a.jpg", "height": 4, "width": 4, "annotations": [{"segmentation": [[0, 0, 1, 1, 0, 1]]}]}]
     check_crops(records, loader)
-    check_shapes(records, loader, types.SimpleNamespace(roi_heads=types.SimpleNamespace(mask_on=True)))
+    check_targets(records, loader, types.SimpleNamespace(roi_heads=types.SimpleNamespace(mask_on=True)))

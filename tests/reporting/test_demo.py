@@ -4,7 +4,7 @@ import pathlib
 import cankd.reporting.demo
 import cv2
 import pytest
-from cankd.reporting import comparison_table, gap_closed, run_demo
+from cankd.reporting import box_metrics_table, gap_closed, run_demo
 from cankd.utils import UserError, lock_directory
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -114,7 +114,7 @@ def test_share_of_the_gap():
 def test_table():
     rows = {"alone": [10.0] * 5 + [float("nan")], "ours": [17.5] * 6, "teacher": [40.0] * 6}
     results = {title: dict(zip(METRICS, values)) for title, values in rows.items()}
-    table = comparison_table(results, student="alone", teacher="teacher").splitlines()
+    table = box_metrics_table(results, student="alone", teacher="teacher").splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table]
     assert cells[0] == ["", *METRICS, "gap closed"]
     assert cells[2] == ["alone", *["10.0"] * 5, "–", ""]

@@ -1,7 +1,7 @@
 import os
 
 from .center_crop import CenterCrop
-from .checks import check_classes, check_crops, check_image_classes, check_records, check_shapes, num_classes_of
+from .checks import check_classes, check_crops, check_image_classes, check_records, check_targets, num_classes_of
 from .classification_mapper import ClassificationMapper
 from .coco_checks import check_coco, check_keypoints, complete_keypoints
 from .corruptions import (

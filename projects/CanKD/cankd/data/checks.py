@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import detectron2.data.transforms as T
 import numpy as np
-from cankd.utils import UserError
+from cankd.utils import UserError, target_of
 from detectron2.config import instantiate
 from detectron2.data import DatasetMapper, MetadataCatalog
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from tqdm import tqdm
@@ -31,7 +30,7 @@ __all__ = [
     "check_image_classes",
     "check_masks",
     "check_records",
-    "check_shapes",
+    "check_targets",
     "num_classes_of",
 ]
 
@@ -153,7 +152,7 @@ def check_image_classes(data: Mapping, student: nn.Module) -> None:
         )
 
 
-def check_shapes(records: Sequence, loader: DictConfig, student: nn.Module) -> None:
+def check_targets(records: Sequence, loader: DictConfig, student: nn.Module) -> None:
     """Makes sure that a model of masks, keypoints or stuff gets them.
 
     Args:
@@ -210,8 +209,7 @@ def _check_keypoints(records, mapper, roi_heads):
 
 
 def _is_detectron2s(mapper):
-    target = getattr(mapper, "_target_", None)  # a function has none
-    return (locate(target) if isinstance(target, str) else target) is DatasetMapper
+    return target_of(mapper) is DatasetMapper  # a function has none
 
 
 def check_crops(records: Sequence, loader: DictConfig) -> None:

@@ -6,12 +6,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from numbers import Real
 
-from cankd.utils import UserError, where
+from cankd.utils import UserError, target_of, where
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.data.build import filter_images_with_only_crowd_annotations
 from detectron2.data.catalog import Metadata
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 from .annotation_checks import has_broken_crowd_mark
@@ -56,9 +55,7 @@ def load_records(dataset: DictConfig) -> Sequence:
 
 def _load(dataset):
     """Loads the records; images that Detectron2 takes for empty because of a broken mark of a crowd stay in them."""
-    target = dataset._target_
-    target = locate(target) if isinstance(target, str) else target
-    if target is not get_detection_dataset_dicts or not dataset.get("filter_empty", True):
+    if target_of(dataset) is not get_detection_dataset_dicts or not dataset.get("filter_empty", True):
         return instantiate(dataset)
     records = instantiate({**dataset, "filter_empty": False})
     if not isinstance(records, list) or "annotations" not in records[0]:

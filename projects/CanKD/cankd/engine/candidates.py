@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
+from cankd.evaluation import value_or_zero
 from cankd.modeling.distillation_heads.detkds_head import DetKDSHead
 from cankd.utils import ComparisonError, NonFiniteError, UserError, read_record, write_json
 from detectron2.config import LazyCall
@@ -70,9 +71,7 @@ class Candidates:
         if contents is None:
             contents = comm.all_gather(self._train(config, heads))[0]
         self._check(contents)
-        score = contents["results"].get(self._task, {}).get(self._metric)
-        if score is None or math.isnan(score):
-            score = 0.0
+        score = value_or_zero(contents["results"].get(self._task, {}).get(self._metric))
         if comm.is_main_process():
             self._report(self._describe(score, contents))
         return score

@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 
 from cankd.data import register_datasets
-from cankd.utils import UserError
+from cankd.utils import UserError, target_of
 from detectron2.config import LazyConfig
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 from .config_file import read_config
@@ -156,7 +155,7 @@ def _check_key(config, key, override):
         raise UserError(f"the config has no {parent!r}, which the override {override!r} would change")
     known = [str(known) for known in node if known != "_target_"]
     if "_target_" in node:
-        arguments = _arguments(locate(node._target_) if isinstance(node._target_, str) else node._target_)
+        arguments = _arguments(target_of(node))
         if arguments is None:
             return
         known += [name for name in arguments if name not in known]

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from cankd.modeling import distillation_heads as heads
 from cankd.modeling.meta_arch import Classifier, RepPoints
-from cankd.utils import UserError
+from cankd.utils import UserError, target_of
 from detectron2.config import LazyCall as L
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch import FCOS, GeneralizedRCNN, RetinaNet, SemanticSegmentor
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 from .build import is_distillation
@@ -164,7 +163,7 @@ def _heads(model, name, setting):
     head, arguments, by_architecture = METHODS[name]
     own, architecture = model.head, _architecture_of(model.student)
     levels = setting.levels and pyramid_levels(model.student, architecture)[: setting.levels]
-    if name == "cankd" and _target_of(own) is head:
+    if name == "cankd" and target_of(own) is head:
         own = copy.deepcopy(own)
         own.update({"levels": levels} if levels else {})
         return [own]
@@ -195,15 +194,10 @@ def _read_searched(path):
     return found
 
 
-def _target_of(lazy_call):
-    target = lazy_call._target_
-    return locate(target) if isinstance(target, str) else target
-
-
 def _architecture_of(model):
     if "yacs" in model:
         return META_ARCH_REGISTRY.get(parse_yacs(model.yacs).MODEL.META_ARCHITECTURE)
-    return _target_of(model)
+    return target_of(model)
 
 
 def levels_of_features(model: DictConfig) -> list[str] | None:

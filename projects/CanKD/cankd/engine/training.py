@@ -11,7 +11,7 @@ from cankd.data import (
     check_crops,
     check_image_classes,
     check_records,
-    check_shapes,
+    check_targets,
     dataset_names,
     load_records,
 )
@@ -236,7 +236,7 @@ def _build_loader(loader, student=None, options=None):
     if student is not None:
         check_classes(records, student, dataset_names(loader.dataset))
         check_crops(records, loader)
-        check_shapes(records, loader, student)
+        check_targets(records, loader, student)
     return build_loader(loader, mapper=mapper, dataset=records)
 
 

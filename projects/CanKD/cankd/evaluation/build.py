@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from cankd.utils import target_of
 from detectron2 import evaluation
 from detectron2.config import instantiate
-from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from .cityscapes_evaluation import CityscapesInstanceEvaluator
@@ -42,8 +42,7 @@ def build_evaluator(config: DictConfig | ListConfig, **changes) -> evaluation.Da
 
 
 def _replace(arguments: Mapping) -> dict:
-    target = arguments["_target_"]
-    target = locate(target) if isinstance(target, str) else target
+    target = target_of(arguments)
     if target is evaluation.COCOPanopticEvaluator:  # it needs files between; ours does not
         arguments = {key: value for key, value in arguments.items() if key != "output_dir"}
     return {**arguments, "_target_": _WORKING.get(target, target)}

@@ -1,8 +1,9 @@
 """The metrics of Detectron2's evaluators by task, the most telling first."""
 
+import math
 from collections.abc import Collection
 
-__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES", "first_metric", "main_metric"]
+__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES", "first_metric", "main_metric", "value_or_zero"]
 
 TASK_TITLES = {
     "bbox": "Boxes",
@@ -43,3 +44,8 @@ def first_metric(names: Collection[str]) -> str | None:
     """Returns the most telling of metrics such as ``bbox/AP``, None if none is known."""
     known = (f"{task}/{name}" for task, of_task in METRICS.items() for name in of_task)
     return next((name for name in known if name in names), None)
+
+
+def value_or_zero(value: float | None) -> float:
+    """Returns a metric. Where nothing at all was detected, which Detectron2 calls NaN and JSON null, it is 0."""
+    return 0.0 if value is None or math.isnan(value) else value

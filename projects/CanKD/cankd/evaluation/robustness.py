@@ -1,10 +1,11 @@
 """What the metrics of corrupted images sum up to: mPC and rPC (Michaelis et al. 2019; table 1 of the supplement)."""
 
-import math
 import statistics
 from collections.abc import Mapping
 
 from cankd.data import Cell
+
+from .metrics import value_or_zero
 
 __all__ = ["Grid", "mean_corruption_error", "metric_of", "severity_means", "summarize_robustness"]
 
@@ -14,8 +15,7 @@ Grid = Mapping[Cell, Mapping[str, Mapping[str, float]]]
 
 def metric_of(grid: Grid, cell: Cell, task: str, metric: str) -> float:
     """Returns a cell's metric. Where nothing at all was detected, which Detectron2 calls NaN, it is 0."""
-    value = grid[cell][task][metric]
-    return 0.0 if value is None or math.isnan(value) else value
+    return value_or_zero(grid[cell][task][metric])
 
 
 def summarize_robustness(grid: Grid, task: str, metric: str) -> dict[str, float | None]:

@@ -1,5 +1,5 @@
 from .attention_pictures import draw_attention
-from .comparison import comparison_table, gap_closed
+from .comparison import box_metrics_table, gap_closed
 from .confusion import compare_confusion
 from .curve_pictures import plot_runs
 from .demo import run_demo

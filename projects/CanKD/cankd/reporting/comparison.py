@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from cankd.evaluation import METRICS
 from cankd.utils import markdown_table
 
-__all__ = ["comparison_table", "gap_closed"]
+__all__ = ["box_metrics_table", "gap_closed"]
 
 
 def gap_closed(student: float, distilled: float, teacher: float) -> float:
@@ -12,7 +12,7 @@ def gap_closed(student: float, distilled: float, teacher: float) -> float:
     return (distilled - student) / (teacher - student) if teacher > student else math.nan
 
 
-def comparison_table(results: Mapping[str, Mapping[str, float]], *, student: str, teacher: str) -> str:
+def box_metrics_table(results: Mapping[str, Mapping[str, float]], *, student: str, teacher: str) -> str:
     """Makes a Markdown table of box metrics.
 
     Args:

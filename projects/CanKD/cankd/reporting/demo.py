@@ -17,7 +17,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .begun_runs import begin_anew
-from .comparison import comparison_table, gap_closed
+from .comparison import box_metrics_table, gap_closed
 from .confusion import compare_confusion
 from .feature_pictures import draw_features
 from .models import load_models
@@ -142,7 +142,7 @@ def _draw(student, distilled, records, output_dir):
 
 
 def _write(results, iterations, output_dir):
-    table = comparison_table(results, student=STUDENT, teacher=TEACHER)
+    table = box_metrics_table(results, student=STUDENT, teacher=TEACHER)
     share = gap_closed(*(results[title]["AP"] for title in (STUDENT, DISTILLED, TEACHER)))
     contents = {"iterations": iterations, "results": results, "gap_closed": share}
     write_json(os.path.join(output_dir, "results.json"), contents)

@@ -4,7 +4,7 @@ import os
 import statistics
 from collections.abc import Mapping
 
-from cankd.evaluation import METRICS, TASK_TITLES, main_metric
+from cankd.evaluation import METRICS, TASK_TITLES, main_metric, value_or_zero
 from cankd.utils import UserError, markdown_table, read_record, replace_file, spread, write_json
 from cankd.visualization import draw_method_curves, draw_method_points
 from scipy import stats
@@ -32,11 +32,7 @@ def paired_difference(one: Mapping[int, float], other: Mapping[int, float]) -> t
 
 def _metric_value(result: Mapping, task: str, metric: str) -> float:
     """Returns a run's metric. Where nothing at all was detected, which Detectron2 calls NaN, it is 0."""
-    return _number(result["metrics"].get(task, {}).get(metric))  # of masks there is none where nothing was detected
-
-
-def _number(value):
-    return 0.0 if value is None or value != value else value
+    return value_or_zero(result["metrics"].get(task, {}).get(metric))
 
 
 def verdict(values: Mapping[str, Mapping[int, float]], baseline: str, metric: str) -> str:
@@ -161,7 +157,7 @@ def _evaluation_curves(results, name):
     """Returns the metric by method, seed and iterations, of the methods that were all evaluated on the way."""
     return {
         title: {
-            seed: {int(iterations): _number(value) for iterations, value in result["curves"][name].items()}
+            seed: {int(iterations): value_or_zero(value) for iterations, value in result["curves"][name].items()}
             for seed, result in by_seed.items()
         }
         for title, by_seed in results.items()

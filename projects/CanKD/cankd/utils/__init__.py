@@ -20,6 +20,7 @@ from .errors import (
     where,
 )
 from .files import create_folder, make_output_dir, place_of, read_record, remove_unfinished, replace_file, write_json
+from .lazy_calls import target_of
 from .memory import peak_memory
 from .random_numbers import RandomNumbers
 from .random_state import preserved_random_state, random_state, set_random_state
