@@ -219,7 +219,8 @@ class DetKDSHead(DistillationHead):
         least = 3 if self.third == "batchnorm" else 2
         axis = self.third.rpartition("_")[2]
         if entries.get(axis, least) < least:
-            raise (UserError if axis == "C" else TooSmallError)(
+            is_small_whatever_the_image = axis == "C" or self.second.startswith("local")
+            raise (UserError if is_small_whatever_the_image else TooSmallError)(
                 f"level {level!r} is {tuple(feature.shape)} after {self.second!r}, too small for {self.third}: choose "
                 "another operation, or leave the level out of head.levels"
             )
