@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import statistics
 
@@ -330,6 +331,10 @@ def test_weights_trained_anew_make_older_results_stale(tmp_path):
 
     first = fingerprint("a", "a")
     assert len({first, fingerprint("b", "a"), fingerprint("a", "b")}) == 3 and fingerprint("a", "a") == first
+    described = method_comparison._describe(config)
+    config.train.init_checkpoint = os.path.relpath(config.train.init_checkpoint)
+    config.model.teacher.weights = os.path.relpath(config.model.teacher.weights)
+    assert method_comparison._describe(config) == described  # the same files by other paths
     config.model.head.weight = 0  # the student alone sees no teacher
     assert fingerprint("a", "b") == fingerprint("a", "a") != fingerprint("b", "a")
 

@@ -210,7 +210,7 @@ def _agree(found, described):
 
 def _fingerprint(config):
     """Names what decides a result: not where and how fast it is made."""
-    config = copy.deepcopy(config)
+    config = _without_paths(config)
     for loader in (config.dataloader.train, config.dataloader.test):
         loader.num_workers = 0
     decisive = ("max_iter", "seed", "init_checkpoint", "inherit", "distillation", "clip_gradients", "amp", "yacs")
@@ -218,6 +218,15 @@ def _fingerprint(config):
     # Younger options count only where they are used: results from before them stay valid.
     config.train = {**train, **dict(_used_options(config.train))}
     return hashlib.sha256(describe_config(config).encode()).hexdigest()
+
+
+def _without_paths(config):
+    """Returns a config without the paths of its checkpoints, whose contents are named by themselves."""
+    config = copy.deepcopy(config)
+    for part, key in ((config.train, "init_checkpoint"), (config.model.teacher, "weights")):
+        if os.path.isfile(part.get(key) or ""):
+            part[key] = "a file"
+    return config
 
 
 def _used_options(train):
@@ -233,7 +242,8 @@ def _used_options(train):
 def _teacher_fingerprint(config):
     """Names what decides the teacher's metrics: itself, and what it is evaluated on."""
     test, evaluator = {**test_data(config), "num_workers": 0}, config.dataloader.get("evaluator")
-    described = describe_config({"teacher": config.model.teacher, "test": test, "evaluator": evaluator})
+    teacher = _without_paths(config).model.teacher
+    described = describe_config({"teacher": teacher, "test": test, "evaluator": evaluator})
     return hashlib.sha256(described.encode()).hexdigest()
 
 
