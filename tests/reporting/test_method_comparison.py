@@ -121,6 +121,8 @@ def test_a_method_that_cannot_be_is_refused_before_the_first_training(tmp_path):
         compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")] * 2, [0], str(tmp_path / "out"))
     with pytest.raises(ValueError, match="the seed -1 is drawn anew for each run"):
         compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0, -1], str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="each training has its own train.seed: give --seeds instead"):
+        compare_methods(str(tmp_path / "few.py"), [], [0], str(tmp_path), overrides=["train.seed=7"])
     with pytest.raises(ValueError, match="--runs .*few.py/runs cannot be written"):
         compare_methods(str(tmp_path / "few.py"), [], [0], str(tmp_path), runs_dir=str(tmp_path / "few.py" / "runs"))
     (tmp_path / "best.json").write_text("[]")

@@ -111,6 +111,9 @@ def compare_methods(
         methods = [Method(ALONE, ALONE), *methods]
     if len({method.title for method in methods}) < len(methods):
         raise UserError(f"two methods have the same title: {', '.join(method.title for method in methods)}")
+    for key, option in (("train.seed", "--seeds"), ("train.output_dir", "--runs")):
+        if any(override.partition("=")[0] == key for override in overrides):
+            raise UserError(f"each training has its own {key}: give {option} instead")
     if min(seeds) < 0:
         raise UserError(
             f"the seed {min(seeds)} is drawn anew for each run, so that none starts alike: name seeds from 0"
