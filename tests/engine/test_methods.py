@@ -162,6 +162,11 @@ def test_the_configs_own_method_stays_as_it_is(quick_config):
     config.model.head = L(FGDHead)(levels=["p4"], temperature=0.7)
     own = instantiate(use_method(config, "own").model.head)
     assert isinstance(own, FGDHead) and (own.levels, own.temperature) == (("p4",), 0.7)
+    config.model.head = L(SumOfHeads)(heads=[config.model.head], weight=0.1)
+    assert instantiate(use_method(config, "own").model.head).weight == 0.1
+    with pytest.raises(ValueError, match="own method is a sum with a weight"):
+        use_method(config, "own+kd")
+    config.model.head.weight = 1
     config = use_method(use_method(config, "own+kd"), "own")
     assert [type(head) for head in instantiate(config.model.head).heads] == [FGDHead, KDHead]
     with pytest.raises(ValueError, match="there is no method 'own'"):

@@ -129,7 +129,9 @@ def test_a_run_that_begins_where_another_lies_is_the_one_that_is_resumed(quick_c
         train(config, extra_hooks=(KillBefore(1),))
     assert "has the checkpoints of another run, which this one does not continue" in caplog.text
     folder = tmp_path / "run"
-    assert not (folder / "last_checkpoint").exists() and (folder / "model_final.pth").exists()
+    assert (folder / "last_checkpoint.old").read_text() == "model_final.pth"
+    with pytest.raises(Kill):
+        train(config, resume=True, extra_hooks=(KillBefore(0),))
 
 
 def test_an_evaluation_that_fails_loses_no_step(quick_config, tmp_path, monkeypatch):

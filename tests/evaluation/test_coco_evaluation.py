@@ -175,7 +175,7 @@ KEYPOINT_METADATA = "keypoint_names", "keypoint_oks_sigmas", "thing_classes", "t
 
 
 def test_keypoints_need_no_more_than_detectron2_trains_on(tiny_tasks, tmp_path):
-    """Files from elsewhere may have no num_keypoints, area and iscrowd."""
+    """Files from elsewhere may have no num_keypoints and iscrowd."""
     name = tiny_tasks["keypoints"][0]
     whole, metadata = evaluate_keypoints(FastCOCOEvaluator(name), name), MetadataCatalog.get(name)
     with open(metadata.json_file) as f:

@@ -3,12 +3,13 @@ import dataclasses
 
 import pytest
 import torch
-from cankd.modeling import CanKDHead, Distiller, KDHead, SumOfHeads, Teacher
+from cankd.modeling import CanKDHead, Distiller, KDHead, PKDHead, SumOfHeads, Teacher
 from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.modeling import SimpleFeaturePyramid
 from detectron2.utils.events import EventStorage
+from torch import nn
 
 from tests.tiny import DETECTORS, batch, detector, detector_config, distiller, save_weights, teacher
 
@@ -318,3 +319,29 @@ def test_a_stride_that_is_declared_wrongly_is_refused(tmp_path):
             UserError, match=r"for images of 96×96 .*which their strides do not explain"
         ):
             compare(batch())
+
+
+@pytest.mark.parametrize("scale", [0.5, 2])
+def test_square_padding_of_a_scaled_teacher_is_no_wrong_stride(tmp_path, scale):
+    model = distiller(tmp_path)
+    model.teacher.scale = scale
+    model.teacher.model.backbone = nn.Module()
+    model.teacher.model.backbone.padding_constraints = {"square_size": 256}
+    assert model.teacher.padded_size((96, 128)) == (256 / scale, 256 / scale)
+
+
+def test_a_student_may_have_no_losses_of_its_own(tmp_path):
+    model = distiller(tmp_path).train()
+    backbone = model.student.backbone
+    model.student.forward = lambda records: backbone(model.student.preprocess_image(records).tensor) and {}
+    with EventStorage():
+        assert model(batch()).keys() == NAMES
+        model.distillation_scale = 0
+        with pytest.raises(UserError, match="the student gives no loss in training, and nothing is distilled"):
+            model(batch())
+
+
+def test_a_level_of_two_heads_that_is_mapped_is_both_heads_level(tmp_path):
+    head = SumOfHeads(heads=[CanKDHead(levels=None), PKDHead(levels=["p3"])])
+    Distiller(student=detector("retinanet"), teacher=teacher(tmp_path), head=head, levels={"p3": "p4"})
+    assert head.heads[0].levels == ("p3",)

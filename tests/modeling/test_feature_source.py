@@ -2,6 +2,7 @@ import pytest
 import timm
 import torch
 from cankd.modeling import CanKDHead, DistillationHead, Distiller, FeatureSource, Teacher
+from cankd.modeling.feature_source import BLANK_SIZES, _common_stride
 from detectron2.modeling import SimpleFeaturePyramid, ViT
 from detectron2.utils.events import EventStorage
 from torch import nn
@@ -214,3 +215,17 @@ def test_records_only_while_the_context_lasts():
     model(batch(seed=1))
     assert all(features[level] is expected[level] for level in expected)
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    "positions, stride",
+    [
+        ([(16, 32), (32, 48)], 8),
+        ([(21, 42), (42, 64)], 6),  # a convolution of 6×6, without padding
+        ([(2, 5), (5, 8)], None),  # 43 and 48 would do
+        ([(7, 7), (7, 7)], None),
+    ],
+)
+def test_strides_are_measured_where_they_are_plain(positions, stride):
+    sides = [(a, b, m, n) for a, b, m, n in zip(*BLANK_SIZES, *positions)]
+    assert _common_stride(sides) == stride

@@ -7,12 +7,13 @@ import cv2
 import pytest
 import torch
 from cankd import model_zoo
+from cankd.data import register_subset
 from cankd.reporting import compare_methods, method_comparison, parse_method
 from cankd.reporting.method_comparison import Method
 from cankd.reporting.method_tables import paired_difference, verdict, write_comparison
 from cankd.reporting.time_to_quality import iterations_to_quality, quality_table
 from cankd.utils import UnknownClassError
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 CONFIG = """
@@ -98,12 +99,20 @@ def test_a_changed_config_or_teacher_trains_anew(tmp_path, monkeypatch):
     assert after["weights"] != before["weights"] and after["metrics"] != before["metrics"]
 
 
+def pretend_results(folder, monkeypatch):
+    """Makes all runs finished, with one result."""
+    result = {"config": "", "metrics": {"bbox": {"AP": 10.0}}, "seconds": 1.0, "memory": 1.0}
+    folder.mkdir()
+    for name in ("alone_0", "alone_1", "pkd_0", "pkd_1", "fast_0"):
+        (folder / f"{name}.json").write_text(json.dumps(result))
+    monkeypatch.setattr(method_comparison._Run, "result", lambda run: result)
+
+
 def test_gains_are_over_the_plain_student(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.setattr(method_comparison, "_train_all", lambda *_: None)
     monkeypatch.setattr(method_comparison, "_evaluate_teacher", lambda run: {"bbox": {"AP": 60.0}})
-    result = {"metrics": {"bbox": {"AP": 10.0}}, "seconds": 1.0, "memory": 1.0}
-    monkeypatch.setattr(method_comparison._Run, "result", lambda run: result)
+    pretend_results(tmp_path / "out", monkeypatch)
     (tmp_path / "few.py").write_text(CONFIG)
     arguments = [0], str(tmp_path / "out")
     compare_methods(str(tmp_path / "few.py"), [parse_method("fast=alone:optimizer.lr=0.02")], *arguments)
@@ -359,6 +368,33 @@ def test_results_agree_as_far_as_is_known(found, agrees):
     )
 
 
+def test_a_run_that_goes_on_keeps_what_it_knew(tmp_path):
+    known, unknown = {"config": "a", "weights": "b", "data": "c"}, {"config": "a", "weights": "b", "data": ""}
+    for described, goes_on in ((known, False), (unknown, True), (known, True), ({**known, "data": "d"}, False)):
+        (tmp_path / "last_checkpoint").write_text("x")
+        method_comparison._begin(str(tmp_path), described)
+        assert (tmp_path / "last_checkpoint").exists() == goes_on
+    assert json.loads((tmp_path / "begun_with.json").read_text()) == {**known, "data": "d"}
+
+
+def test_a_part_of_a_data_set_has_the_annotations_of_the_whole(tmp_path):
+    file = tmp_path / "whole.json"
+    file.write_text("[]")
+    MetadataCatalog.get("whole").json_file = str(file)
+    register_subset("part", "whole", stop=3)
+    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+    found = []
+    try:
+        for name in ("whole", "part"):
+            config.dataloader.train.dataset.names = name
+            found.append(method_comparison._data_fingerprint(config.dataloader.train))
+        assert found[0] == found[1] != ""
+    finally:
+        DatasetCatalog.remove("part")
+        for name in ("whole", "part"):
+            MetadataCatalog.remove(name)
+
+
 def test_annotations_that_change_make_older_results_stale(tmp_path):
     config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
     config.dataloader.train.dataset.names = config.dataloader.test.dataset.names = "changing"
@@ -385,8 +421,7 @@ def test_a_teacher_of_other_classes_has_no_row(tmp_path, monkeypatch, caplog):
 
     monkeypatch.setattr(method_comparison, "evaluate", refuse)
     monkeypatch.setattr(method_comparison, "_train_all", lambda *_: None)
-    result = {"metrics": {"bbox": {"AP": 10.0}}, "seconds": 1.0, "memory": 1.0}
-    monkeypatch.setattr(method_comparison._Run, "result", lambda run: result)
+    pretend_results(tmp_path / "out", monkeypatch)
     (tmp_path / "few.py").write_text(CONFIG)
     text = compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0, 1], str(tmp_path / "out"))
     assert "as it was trained for other classes: class 57 was predicted" in caplog.text
@@ -401,5 +436,5 @@ def test_a_task_of_the_teacher_alone_is_left_out(tmp_path):
     assert list(json.loads((tmp_path / "methods.json").read_text())["tasks"]) == ["bbox"]
     results["pkd"][0] = results["pkd"][1] = {**boxes, "metrics": {"depth": {"delta1": 1.0}}}
     results["alone"] = results["pkd"]
-    with pytest.raises(ValueError, match="the runs have metrics of depth"):
+    with pytest.raises(ValueError, match="the runs have metrics of depth, and none of"):
         write_comparison(results, teacher, "alone", str(tmp_path), iterations=9, command="")

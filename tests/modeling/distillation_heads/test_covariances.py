@@ -173,15 +173,17 @@ def test_every_parameter_takes_part(norm):
     assert all(p.grad is not None for p in head.parameters())
 
 
-def test_gradients_are_the_same_if_they_are_asked_for_under_autocast():
+def test_gradients_are_nearly_the_same_if_they_are_asked_for_under_autocast():
     student, teacher = features(5, 7, dtype=torch.float32)
     gradients = []
     for enabled in (False, True):
         torch.manual_seed(0)
         head = CanKDHead(levels=["a"], in_channels=4)
+        torch.nn.init.ones_(head.non_local["a"].norm.weight)  # it starts at 0, and the attention would not count
         x = student.clone().requires_grad_()
         loss = head({"a": x}, {"a": teacher})["loss_cankd_a"]
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             loss.backward()
-        gradients.append(x.grad)
-    assert torch.equal(*gradients)
+        gradients.append([x.grad, head.non_local["a"].theta.weight.grad, head.non_local["a"].g.weight.grad])
+    for expected, found in zip(*gradients):  # the convolutions around it are of bfloat16 then
+        torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05 * expected.abs().max().item())

@@ -77,30 +77,26 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         """See :meth:`fvcore.common.checkpoint.Checkpointer.get_checkpoint_file`.
 
         Raises:
-            UserError: if ``last_checkpoint`` is no text, or names a file that is not there.
+            UserError: if ``last_checkpoint`` is no text.
         """
         try:
-            path = super().get_checkpoint_file()
+            return super().get_checkpoint_file()
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{self.save_dir}/last_checkpoint is damaged: write the name of the checkpoint to continue from into it"
             ) from error
-        if path and not os.path.isfile(path):
-            raise UserError(
-                f"{self.save_dir}/last_checkpoint says to continue from {os.path.basename(path)}, which is not there: "
-                "write the name of another checkpoint into it, or remove it to begin anew"
-            )
-        return path
 
     def forget_last_checkpoint(self) -> None:
         """Makes this run the one that is resumed, where another has left its checkpoints."""
         if self.save_to_disk and self.has_checkpoint():
+            path = os.path.join(self.save_dir, "last_checkpoint")
+            os.replace(path, f"{path}.old")
             self.logger.warning(
                 "%s has the checkpoints of another run, which this one does not continue; they are written over as it "
-                "comes to them",
+                "comes to them. If it should have gone on: stop it, rename last_checkpoint.old to last_checkpoint, and "
+                "--resume",
                 self.save_dir,
             )
-            os.remove(os.path.join(self.save_dir, "last_checkpoint"))
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Continues from the last checkpoint of ``save_dir`` if ``resume`` is set and there is one; else reads a file.
@@ -114,6 +110,11 @@ class DistillationCheckpointer(VerifyingCheckpointer):
             self._verify_start(path)
             return rest
         path = self.get_checkpoint_file()
+        if not os.path.isfile(path):
+            raise UserError(
+                f"{self.save_dir}/last_checkpoint says to continue from {os.path.basename(path)}, which is not there: "
+                "write the name of another checkpoint into it, or remove it to begin anew"
+            )
         rest = self.load(path, checkpointables=[])
         report = self.report
         if report.missing or report.unexpected or report.reshaped:

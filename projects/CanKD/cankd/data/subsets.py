@@ -21,6 +21,8 @@ def register_subset(
         start, stop: records from the one number to before the other, as in ``list[start:stop]``.
         labelled: whether the records keep their annotations.
     """
+    if json_file := MetadataCatalog.get(dataset).get("json_file"):  # known before the records are loaded
+        MetadataCatalog.get(name).json_file = json_file
     DatasetCatalog.register(name, functools.partial(_load_subset, name, dataset, slice(start, stop), labelled))
 
 

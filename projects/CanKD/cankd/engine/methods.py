@@ -121,7 +121,7 @@ def use_method(config: DictConfig, name: str, *, inherit: bool = False) -> DictC
     published, name = name.endswith(_AS_PUBLISHED), name.removesuffix(_AS_PUBLISHED)
     if name == "alone":
         config.model.head.weight = 0.0
-    else:
+    elif name != _OWN or published:
         chosen = [(part, _setting(config.model, part, published)) for part in name.split("+")]
         beside = {setting.beside for _, setting in chosen} - {"", *(part for part, _ in chosen)}
         chosen += [(part, Published()) for part in sorted(beside)]
@@ -157,7 +157,11 @@ def _setting(model, name, published):
 def _heads(model, name, setting):
     """Returns the head of a method, and what it adds to it."""
     if name == _OWN:
-        return copy.deepcopy(list(model.head.get("heads", [model.head])))
+        if target_of(model.head) is not heads.SumOfHeads:
+            return [copy.deepcopy(model.head)]
+        if model.head.get("weight", 1) != 1:
+            raise UserError("the config's own method is a sum with a weight: give its heads weights to add others up")
+        return copy.deepcopy(list(model.head.heads))
     if name.endswith(".json"):
         return [L(heads.DetKDSHead)(**genes) for genes in _read_searched(name)]
     head, arguments, by_architecture = METHODS[name]
@@ -216,7 +220,8 @@ def levels_of_features(model: DictConfig) -> list[str] | None:
 def _features_of(model):
     """Returns the first of a config's heads that does not compare class logits; one with the usual levels if all do."""
     usual = {"levels": _LAST_STAGE if issubclass(_architecture_of(model.student), Classifier) else None}
-    return next((part for part in model.head.get("heads", [model.head]) if not _compares_logits(part)), usual)
+    parts = model.head.heads if target_of(model.head) is heads.SumOfHeads else [model.head]
+    return next((part for part in parts if not _compares_logits(part)), usual)
 
 
 def _compares_logits(head):

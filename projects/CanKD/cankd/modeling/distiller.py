@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .distillation_heads import DistillationHead, StepContext
 from .distillation_heads.distillation_head import naming
 from .feature_source import FeatureSource, backbone_shapes, has_module
-from .levels import check_sizes, choose_levels, describe_pairs, match_levels, padded_size, pair_features
+from .levels import check_sizes, choose_levels, describe_pairs, is_path, match_levels, padded_size, pair_features
 from .losses import losses_by_name
 from .teacher import Teacher
 
@@ -77,7 +77,7 @@ class Distiller(nn.Module):
     def _match(self, mapping):
         if self.head.lacks_levels:
             declared = backbone_shapes(self.student), self.teacher.output_shape()
-            taken = self.head.named_levels
+            taken = {level for level in self.head.named_levels if is_path(level)}  # as logits, another head's
             self.head.choose_levels(choose_levels(*declared, {a: b for a, b in mapping.items() if a not in taken}))
         self._source = FeatureSource(self.student, self.head.levels, "student")
         declared = backbone_shapes(self.teacher.model)
@@ -105,6 +105,10 @@ class Distiller(nn.Module):
         labelled, unlabelled = split_unlabelled(batched_inputs)
         if self.distillation_scale == 0 or not self.head.is_active:
             losses = losses_by_name(self.student(labelled))
+            if not losses:
+                raise UserError(
+                    "the student gives no loss in training, and nothing is distilled: there is none to train by"
+                )
             return {**losses, **self._inactive_losses(next(iter(losses.values())))}
         # First the teacher: a GPU runs it beside the student, and its memory is free before the student's fills.
         pending = self.teacher.start(labelled, self.input_format)
@@ -177,7 +181,7 @@ class Distiller(nn.Module):
     def _pair(self, student_features, teacher_features, batched_inputs):
         """Returns the features by the student's level names, each pair of one size."""
         height, width = (max(record["image"].shape[axis] for record in batched_inputs) for axis in (-2, -1))
-        sizes = [padded_size(model, (height, width)) for model in (self.student, self.teacher.model)]
+        sizes = padded_size(self.student, (height, width)), self.teacher.padded_size((height, width))
         try:
             check_sizes(self.pairs, student_features, teacher_features, (height, width), *sizes)
         except UserError as error:

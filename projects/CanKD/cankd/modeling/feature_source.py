@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -276,17 +277,19 @@ class _Tap:
 
 
 def _common_stride(sides):
-    """Finds the stride from sides of two images and of their maps, None if it is no whole number, or another by axis.
+    """Finds the stride from sides of two images and of their maps, None if it is unknown, or another by axis.
 
     A convolution without padding, or whose stride does not divide the side, leaves a position out.
     """
     strides = set()
     for a, b, m, n in sides:
-        stride = (b - a) / (n - m) if n != m else (a / m if a == b else 0)
-        nearest = round(stride)
-        near = nearest and all(abs(side / nearest - positions) < 1.5 for side, positions in ((a, m), (b, n)))
-        strides.add(nearest if near or stride == nearest else None)
-    return (strides.pop() or None) if len(strides) == 1 else None
+        growth = (b - a) / (n - m) if n != m else (a / m if a == b else 0)
+        near = range(max(1, math.floor(growth / 2)), math.ceil(growth * 2) + 1)
+        fitting = [
+            s for s in near if all(n in (side // s - 1, side // s, -(-side // s)) for side, n in ((a, m), (b, n)))
+        ]
+        strides.add(int(growth) if growth and growth == int(growth) else fitting[0] if len(fitting) == 1 else None)
+    return strides.pop() if len(strides) == 1 else None
 
 
 def _grows(small, large):

@@ -226,12 +226,15 @@ def check_sizes(
             )
         if not agree:
             raise UserError(
-                "for images of {}×{} the student's {!r} is {}×{} and the teacher's {!r} is {}×{}".format(
-                    *image_size, pair.student, *student.shape[2:], pair.teacher, *teacher.shape[2:]
-                )
-                + ", which their strides do not explain: the two would be compared at different places. Correct what "
-                "the backbone's output_shape() says, or choose another level"
+                f"for images of {_times(image_size)} the student's {pair.student!r} is {_times(student.shape[2:])} and "
+                f"the teacher's {pair.teacher!r} is {_times(teacher.shape[2:]) or 'no map'}, which their strides do "
+                "not explain: the two would be compared at different places. Correct what the backbone's "
+                "output_shape() says, or choose another level"
             )
+
+
+def _times(sides):
+    return "×".join(map(str, sides))
 
 
 def _coverage(feature, stride, image_size, padded):

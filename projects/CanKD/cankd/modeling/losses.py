@@ -14,7 +14,7 @@ def losses_by_name(losses: Tensor | Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if isinstance(losses, Tensor):
         return {"loss": losses}
-    if isinstance(losses, Mapping) and losses:
+    if isinstance(losses, Mapping):
         return dict(losses)
     raise UserError(
         f"the model gives a {type(losses).__name__} in training; it has to give a dict of losses or a single loss, as "

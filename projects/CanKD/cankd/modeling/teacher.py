@@ -12,6 +12,7 @@ from detectron2.modeling import FPN
 from torch import Tensor, nn
 
 from .feature_source import FeatureSource, backbone_shapes
+from .levels import padded_size
 
 __all__ = ["PendingFeatures", "Teacher"]
 
@@ -138,6 +139,11 @@ class Teacher(nn.Module):
         Strides are pixels of the images as they are given, not as the teacher sees them.
         """
         return self.rescale(backbone_shapes(self.model) | (self._source.output_shape() if self._source else {}))
+
+    def padded_size(self, size: tuple[int, int]) -> tuple[float, float]:
+        """Returns what the model pads images of a size to, in pixels of the images as they are given."""
+        scaled = padded_size(self.model, tuple(max(1, round(side * self.scale)) for side in size))
+        return tuple(side / self.scale for side in scaled)
 
     def rescale(self, shapes: Mapping[str, ShapeSpec]) -> dict[str, ShapeSpec]:
         """Returns shapes of the model's levels with strides in pixels of the images as they are given."""

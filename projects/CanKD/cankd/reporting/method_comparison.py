@@ -63,7 +63,7 @@ class Method(NamedTuple):
 
 def parse_method(text: str) -> Method:
     """Reads ``[TITLE=]METHOD[:key=value,key=value]``, for example ``strong=fgd:model.head.weight=10``."""
-    if os.path.isfile(text):
+    if text.endswith(".json") and os.path.isfile(text):
         raise UserError(f"{text} needs a title: write TITLE={text}")
     head, _, options = text.partition(":")
     title, _, name = head.rpartition("=")
@@ -134,18 +134,18 @@ def compare_methods(
     if pending:
         make_output_dir(runs_dir, called="--runs ")
     teacher = _evaluate_teacher(runs[0])
-    if teacher and not any(task in METRICS for task in teacher):
+    if teacher is not None and not any(task in METRICS for task in teacher):
         raise UserError(
-            f"dataloader.evaluator of {config_file} gives {', '.join(teacher)}; to be compared, it has to give one of "
-            f"{', '.join(METRICS)}"
+            f"dataloader.evaluator of {config_file} gives {', '.join(teacher) or 'nothing'}; to be compared, it has to "
+            f"give one of {', '.join(METRICS)}"
         )
     _train_all(pending, len(runs), jobs)
     results = {method.title: {} for method in methods}
     for run in runs:
-        results[run.method.title][run.seed] = run.result()
+        results[run.method.title][run.seed] = read_record(run.result_file, _ENTRIES)
     baseline = next(method.title for method in methods if _is_plain_student(method))
     return write_comparison(
-        results, teacher, baseline, output_dir, iterations=runs[0].config().train.max_iter, command=command
+        results, teacher or {}, baseline, output_dir, iterations=runs[0].config().train.max_iter, command=command
     )
 
 
@@ -257,9 +257,9 @@ def _weights_fingerprint(config):
 
 
 def _data_fingerprint(*loaders):
-    """Names the contents of the annotation files; "" if one is not there yet, as Digit Scenes before its first use."""
+    """Names the contents of the annotation files; "" if one is not known yet, as Digit Scenes before its first use."""
     names = [name for loader in loaders if "dataset" in loader for name in dataset_names(loader.dataset)]
-    files = [file for name in names if (file := MetadataCatalog.get(name).get("json_file"))]
+    files = [MetadataCatalog.get(name).get("json_file") or "" for name in names]
     return _hash_files(*files) if all(map(os.path.isfile, files)) else ""
 
 
@@ -288,7 +288,7 @@ def _evaluate_teacher(run):
                 metrics = evaluate(config, role="teacher")
         except UnknownClassError as error:
             logger.warning("The teacher is not evaluated, as it was trained for other classes: %s", error)
-            metrics = {}
+            return None
         result = {**described, "metrics": metrics}
         write_json(path, result)
     return result["metrics"]
@@ -351,8 +351,9 @@ def _begin(folder, described):
     except UserError:  # damaged
         begun = None
     if begun is None or not _agree(begun, described):
+        begun = {}
         begin_anew(folder)
-    write_json(path, described)
+    write_json(path, {**begun, **{key: value for key, value in described.items() if value}})
 
 
 def _evaluations(curves, metrics, max_iter):

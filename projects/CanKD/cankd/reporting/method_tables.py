@@ -106,7 +106,9 @@ def write_comparison(
     """
     found = [task for by_seed in results.values() for result in by_seed.values() for task in result["metrics"]]
     if not (tasks := [task for task in METRICS if task in found]):
-        raise UserError(f"the runs have metrics of {', '.join(found) or 'nothing'}, and none of {', '.join(METRICS)}")
+        raise UserError(
+            f"the runs have metrics of {', '.join(dict.fromkeys(found)) or 'nothing'}, and none of {', '.join(METRICS)}"
+        )
     known = _known_costs(os.path.join(output_dir, "methods.json"))
     comparison = {
         "command": command,

@@ -24,10 +24,10 @@ class SumOfHeads(DistillationHead):
         Raises:
             UserError: if there is no head, one is a sum, or the weight is negative.
         """
-        if any(isinstance(head, SumOfHeads) for head in heads):
-            raise UserError("a sum of heads has a sum among its heads: name that one's heads instead")
         if not heads:
             raise UserError("a sum of heads has no heads: name at least one (model.head.heads)")
+        if any(isinstance(head, SumOfHeads) for head in heads):
+            raise UserError("a sum of heads has a sum among its heads: name that one's heads instead")
         super().__init__(levels=None, weight=weight)
         self.heads = nn.ModuleList(heads)
         if not self.lacks_levels:

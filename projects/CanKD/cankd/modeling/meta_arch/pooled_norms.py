@@ -1,4 +1,6 @@
 from cankd.utils import UserError
+from detectron2.layers import NaiveSyncBatchNorm
+from detectron2.utils import comm
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,11 +17,10 @@ def check_pooled_norms(module: nn.Module, images: int) -> None:
     Raises:
         UserError: if it is one. Synchronised norms see the other GPUs' images, too.
     """
-    alone = any(
-        isinstance(m, _BatchNorm) and not isinstance(m, nn.SyncBatchNorm) and m.training for m in module.modules()
-    )
-    if images == 1 and alone:
+    synchronized = (nn.SyncBatchNorm, NaiveSyncBatchNorm) if comm.get_world_size() > 1 else ()
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.training]
+    if images == 1 and not all(isinstance(norm, synchronized) for norm in norms):
         raise UserError(
             "the segmentation head pools a map to one position, and its batch norm needs two images or more on each "
-            "GPU: raise dataloader.train.total_batch_size, lower train.accumulate, or choose norm=GN or SyncBN"
+            "GPU: raise dataloader.train.total_batch_size, lower train.accumulate, or choose norm=GN"
         )
