@@ -3,9 +3,10 @@ import math
 
 import pytest
 import torch
+from cankd import model_zoo
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.engine import DistillationTrainer
-from cankd.engine.best_checkpoint import BestCheckpoint
+from cankd.engine.best_checkpoint import BestCheckpoint, build_best_checkpoint
 from detectron2.engine import HookBase, hooks
 from torch import nn
 
@@ -147,3 +148,21 @@ def test_a_metric_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
 def test_the_main_metric_of_the_task(tmp_path, results, metric):
     run(tmp_path, [results], max_iter=1)
     assert json.loads((tmp_path / "evaluations.json").read_text())["metric"] == metric
+
+
+@pytest.mark.parametrize(
+    "train, evaluator, message",
+    [
+        ({"early_stopping": {"patience": 2}, "eval_period": 0}, True, "patience=2 needs evaluations during training"),
+        ({"early_stopping": {"patience": 2}, "eval_period": 5}, False, "patience=2 needs evaluations during training"),
+        ({"early_stopping": {"patience": 2}, "eval_period": 5, "best": None}, True, "and a metric to look at"),
+        ({"best": "bbox/AP"}, False, "train.best=bbox/AP, but the config has no dataloader.evaluator"),
+    ],
+)
+def test_what_no_evaluation_would_give_is_refused(train, evaluator, message):
+    config = model_zoo.get_config("DigitScenes/retinanet_R10.py")
+    config.train.update(train)
+    if not evaluator:
+        config.dataloader.evaluator = None
+    with pytest.raises(ValueError, match=message):
+        build_best_checkpoint(config, None)

@@ -1,3 +1,4 @@
+import math
 import types
 
 import pytest
@@ -43,6 +44,16 @@ def test_clipping_scales_all_gradients_together():
     torch.testing.assert_close(parameters[0].grad, torch.tensor([0.6, 0.0]))
     torch.testing.assert_close(parameters[1].grad, torch.tensor([0.8]))
     assert parameters[2].grad is None
+
+
+def test_clipping_by_the_largest_gradient():
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    parameter.grad = torch.tensor([4.0, 3.0, -1.0])
+    hook = GradientClipping(max_norm=2.0, norm_type=math.inf)
+    hook.trainer = types.SimpleNamespace(optimizer=torch.optim.SGD([parameter], lr=1))
+    hook.after_backward()
+    assert hook.trainer.gradient_norm == 4
+    torch.testing.assert_close(parameter.grad, torch.tensor([2.0, 1.5, -0.5]))
 
 
 @pytest.mark.parametrize("arguments", [{"warmup_iters": -1}, {"stop_iter": -5}])

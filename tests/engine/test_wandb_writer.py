@@ -1,4 +1,5 @@
 import sys
+import types
 
 import pytest
 from cankd.engine.wandb_writer import WandbWriter
@@ -25,6 +26,28 @@ def test_writes_config_and_scalars_to_the_run_that_is_resumed(tmp_path, monkeypa
     assert b'{"lr":0.125,"params":"cankd.engine.wandb_writer.WandbWriter"}' in contents
     assert b"loss_cankd_p3" in contents and b"0.75" in contents  # the median
     assert (tmp_path / "wandb_run").read_text() == "earlier1"
+
+
+def test_a_new_run_is_another_and_each_step_is_logged_once(tmp_path, monkeypatch):
+    logged = []
+
+    class Run:
+        id = "new2"
+
+        def log(self, scalars, step):
+            logged.append((step, scalars))
+
+    wandb = types.SimpleNamespace(init=lambda **options: logged.append(options["id"]) or Run(), Error=RuntimeError)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    (tmp_path / "wandb_run").write_text("earlier1")
+    writer = WandbWriter(output_dir=str(tmp_path), config={}, project="pets")
+    with EventStorage(0) as storage:
+        for value in (1.0, 3.0):
+            storage.put_scalar("loss", value)
+            writer.write()
+            storage.step()
+    assert logged == [None, (0, {"loss": 1.0}), (1, {"loss": 2.0})]  # medians
+    assert (tmp_path / "wandb_run").read_text() == "new2"
 
 
 def test_says_what_to_do_where_wandb_is_not_installed(tmp_path, monkeypatch):

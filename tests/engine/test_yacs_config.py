@@ -195,3 +195,20 @@ def test_names_the_part_of_a_model_that_cannot_be_built():
     config = load_config("COCO-Detection/retinanet_R_50_FPN_1x.yaml", overrides)
     with pytest.raises(ValueError, match=r"model cannot be built: AssertionError: Must set MODEL.*resnet.py, line \d+"):
         build_model(config)
+
+
+def test_mixed_precision_and_clipping_by_norm_are_the_files():
+    overrides = ["SOLVER.AMP.ENABLED=True", "SOLVER.CLIP_GRADIENTS.ENABLED=True"]
+    overrides += ["SOLVER.CLIP_GRADIENTS.CLIP_TYPE=norm", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE=0.5"]
+    config = load_config("COCO-Detection/retinanet_R_50_FPN_1x.yaml", overrides)
+    assert config.train.amp.enabled
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.tensor([3.0, 4.0])
+    params = [{"params": [parameter], "weight_decay": 0.0, "lr": 1.0}]
+    instantiate({**config.optimizer, "params": params, "momentum": 0.0, "nesterov": False}).step()
+    torch.testing.assert_close(parameter.detach(), -torch.tensor([0.3, 0.4]), rtol=1e-4, atol=0)
+
+
+def test_an_override_needs_an_equals_sign():
+    with pytest.raises(ValueError, match="SOLVER.BASE_LR has no value: write SOLVER.BASE_LR=value"):
+        load_config("COCO-Detection/retinanet_R_50_FPN_1x.yaml", ["SOLVER.BASE_LR"])

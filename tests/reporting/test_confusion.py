@@ -3,7 +3,7 @@ import pathlib
 
 import pytest
 import torch
-from cankd.reporting import compare_confusion
+from cankd.reporting import compare_confusion, confusion
 from cankd.reporting.models import LoadedModel
 from detectron2.config import LazyCall as L
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
@@ -51,7 +51,7 @@ def labelled(tmp_path):
     MetadataCatalog.remove("labelled")
 
 
-def test_classifiers_have_no_background(labelled, tmp_path):
+def test_classifiers_have_no_background(labelled, tmp_path, monkeypatch):
     def always_dog(records):
         return [{"classes": torch.tensor([1, 0])} for _ in records]
 
@@ -59,6 +59,8 @@ def test_classifiers_have_no_background(labelled, tmp_path):
         return [{"classes": torch.tensor([record["label"], 1 - record["label"]])} for record in records]
 
     models = {"student": load(always_dog), "distilled": load(right)}
+    drawn = []
+    monkeypatch.setattr(confusion, "draw_confusion_matrices", lambda *_, difference: drawn.append(difference))
     matrices = compare_confusion(models, labelled, str(tmp_path / "out"))
     assert {title: matrix.counts.tolist() for title, matrix in matrices.items()} == {
         "student": [[0, 1], [0, 2]],
@@ -66,6 +68,12 @@ def test_classifiers_have_no_background(labelled, tmp_path):
     }
     written = json.loads((tmp_path / "out" / "confusion.json").read_text())
     assert written["classes"] == ["cat", "dog"] and written["counting"] == "top-1"
+    assert drawn == [("distilled", "student")]  # what the second has more of
+    assert (tmp_path / "out" / "confusion.csv").read_text().split() == [
+        "model,true,predicted,count",
+        *("student,cat,cat,0", "student,cat,dog,1", "student,dog,cat,0", "student,dog,dog,2"),
+        *("distilled,cat,cat,1", "distilled,cat,dog,0", "distilled,dog,cat,0", "distilled,dog,dog,2"),
+    ]
 
 
 def test_labels_are_for_classifiers(labelled, tmp_path):

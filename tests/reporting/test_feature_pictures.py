@@ -150,3 +150,15 @@ def test_a_directory_that_cannot_be_written_is_named_first(config, records, tmp_
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="the directory .*file cannot be written"):
         draw_features(load_models(config), config, records, str(tmp_path / "file"))
+
+
+def test_comparisons_of_features_by_hand():
+    """Of two channels: 3 times the teacher's plus 1 is the same, its negative the opposite."""
+    teacher = torch.tensor([[[1.0, -1.0], [1.0, -1.0]], [[2.0, 2.0], [-2.0, -2.0]]])
+    features = {"same": 3 * teacher + 1, "opposite": -teacher, "teacher": teacher}
+    difference = feature_pictures._compare(features, "p3", "difference", "mean", 2)
+    correlation = feature_pictures._compare(features, "p3", "correlation", "mean", 2)
+    for found, same, opposite in ((difference, 0.0, 2.0), (correlation, 1.0, -1.0)):
+        assert found.keys() == {"same", "opposite"}
+        torch.testing.assert_close(found["same"], torch.full((2, 2), same), rtol=0, atol=1e-4)
+        torch.testing.assert_close(found["opposite"], torch.full((2, 2), opposite), rtol=0, atol=1e-4)
