@@ -2,6 +2,7 @@ import contextlib
 import gc
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,8 @@ from detectron2.engine.launch import DEFAULT_TIMEOUT
 from detectron2.utils import comm
 
 __all__ = ["connect_store", "open_store", "run_in_group"]
+
+SECONDS_OF_SILENCE = 10
 
 
 def open_store(host: str, port: int) -> dist.TCPStore:
@@ -44,9 +47,24 @@ def connect_store(host: str, port: int) -> dist.TCPStore:
         UserError: if it cannot be reached.
     """
     try:
-        return dist.TCPStore(host, port, is_master=False, timeout=DEFAULT_TIMEOUT)
+        with _saying_what_is_waited_for(f"{host}:{port}, where the first process listens"):
+            return dist.TCPStore(host, port, is_master=False, timeout=DEFAULT_TIMEOUT)
     except RuntimeError as error:
         raise UserError(f"{host}:{port}, the first machine, cannot be reached: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _saying_what_is_waited_for(what):
+    """Says so if it takes long: a task of a cluster that never comes is waited for in silence otherwise."""
+    minutes = DEFAULT_TIMEOUT.total_seconds() / 60
+    text = f"Waiting for {what}, for at most {minutes:.0f} minutes."
+    timer = threading.Timer(SECONDS_OF_SILENCE, print, [text], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _first_line(error):
@@ -74,8 +92,9 @@ def run_in_group(
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     place = {} if store is None else {"store": store, "rank": rank, "world_size": world_size}
     with _telling_of_lost_connections(rank):
-        dist.init_process_group(backend, timeout=DEFAULT_TIMEOUT, **place)
-        _create_local_group(local_rank)
+        with _saying_what_is_waited_for(f"all {world_size} processes to start"):
+            dist.init_process_group(backend, timeout=DEFAULT_TIMEOUT, **place)
+            _create_local_group(local_rank)
         try:
             main(*args)
         except (Interrupted, SystemExit) as end:
