@@ -12,18 +12,18 @@ from .config_text import describe_config
 __all__ = ["WandbWriter"]
 
 
+WINDOW_SIZE = 20  # values of a median, as of Detectron2's other writers
+
+
 class WandbWriter(EventWriter):
     """Writes all scalars to Weights & Biases, smoothed as by Detectron2's other writers. It alone imports ``wandb``."""
 
-    def __init__(
-        self, *, output_dir: str, config: DictConfig, resume: bool = False, window_size: int = 20, **options: Any
-    ):
+    def __init__(self, *, output_dir: str, config: DictConfig, resume: bool = False, **options: Any):
         """
         Args:
             output_dir: of the run; W&B's own files go to its folder ``wandb``.
             config: is shown beside the curves.
             resume: whether to continue the run of W&B that ``output_dir`` belongs to, if there is one.
-            window_size: number of values of a median.
             options: of ``wandb.init``, for example ``project`` and ``name``.
 
         Raises:
@@ -45,13 +45,12 @@ class WandbWriter(EventWriter):
             raise UserError(f"wandb.init refuses the options of train.wandb: {error}") from error
         with replace_file(path, "w") as f:
             f.write(self._run.id)
-        self._window_size = window_size
         self._last_write = -1
 
     def write(self) -> None:
         """Writes what is new."""
         scalars = defaultdict(dict)
-        for name, (value, iteration) in get_event_storage().latest_with_smoothing_hint(self._window_size).items():
+        for name, (value, iteration) in get_event_storage().latest_with_smoothing_hint(WINDOW_SIZE).items():
             if iteration > self._last_write:
                 scalars[iteration][name] = value
         for iteration in sorted(scalars):
