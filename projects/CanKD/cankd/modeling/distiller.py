@@ -180,10 +180,11 @@ class Distiller(nn.Module):
 
     def _pair(self, student_features, teacher_features, batched_inputs):
         """Returns the features by the student's level names, each pair of one size."""
-        height, width = (max(record["image"].shape[axis] for record in batched_inputs) for axis in (-2, -1))
-        sizes = padded_size(self.student, (height, width)), self.teacher.padded_size((height, width))
+        images = [record["image"].shape[-2:] for record in batched_inputs]
+        size = tuple(max(sides) for sides in zip(*images))
+        padded = padded_size(self.student, size), self.teacher.padded_size(size)
         try:
-            check_sizes(self.pairs, student_features, teacher_features, (height, width), *sizes)
+            check_sizes(self.pairs, student_features, teacher_features, size, *padded)
         except UserError as error:
             raise ComparisonError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
         return pair_features(self.pairs, student_features, teacher_features)
