@@ -121,19 +121,6 @@ def test_what_a_kill_left_of_a_checkpoint_is_removed(quick_config, tmp_path):
     assert not left.exists()
 
 
-def test_a_run_that_begins_where_another_lies_is_the_one_that_is_resumed(quick_config, tmp_path, caplog):
-    config = quick_config(CONFIG, max_iter=2)
-    config.dataloader.evaluator = None
-    train(config)
-    with pytest.raises(Kill):
-        train(config, extra_hooks=(KillBefore(1),))
-    assert "has the checkpoints of another run, which this one does not continue" in caplog.text
-    folder = tmp_path / "run"
-    assert (folder / "last_checkpoint.old").read_text() == "model_final.pth"
-    with pytest.raises(Kill):
-        train(config, resume=True, extra_hooks=(KillBefore(0),))
-
-
 def test_an_evaluation_that_fails_loses_no_step(quick_config, tmp_path, monkeypatch):
     def fail(*_):
         raise UserError("class 57 was predicted")

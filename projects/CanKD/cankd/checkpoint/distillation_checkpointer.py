@@ -86,18 +86,6 @@ class DistillationCheckpointer(VerifyingCheckpointer):
                 f"{self.save_dir}/last_checkpoint is damaged: write the name of the checkpoint to continue from into it"
             ) from error
 
-    def forget_last_checkpoint(self) -> None:
-        """Makes this run the one that is resumed, where another has left its checkpoints."""
-        if self.save_to_disk and self.has_checkpoint():
-            path = os.path.join(self.save_dir, "last_checkpoint")
-            os.replace(path, f"{path}.old")
-            self.logger.warning(
-                "%s has the checkpoints of another run, which this one does not continue; they are written over as it "
-                "comes to them. If it should have gone on: stop it, rename last_checkpoint.old to last_checkpoint, and "
-                "--resume",
-                self.save_dir,
-            )
-
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict:
         """Continues from the last checkpoint of ``save_dir`` if ``resume`` is set and there is one; else reads a file.
 

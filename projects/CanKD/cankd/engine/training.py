@@ -291,8 +291,6 @@ def _start(checkpointer, trainer, model, options, resume):
             f"the processes would start at different iterations, {sorted(starts)}: on several machines "
             f"train.output_dir={options.output_dir} has to be one shared directory"
         )
-    if not resumed:
-        checkpointer.forget_last_checkpoint()
     if options.inherit and not resumed:
         if not isinstance(model, Distiller):
             raise UserError("train.inherit is set, but this config has no teacher to inherit from")
