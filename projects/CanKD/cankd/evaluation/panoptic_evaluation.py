@@ -121,13 +121,13 @@ def count_segments(
         Map from class to the sum of the matches' IoU, and the numbers of matches, of segments that are predicted only,
         and of those that are annotated only.
     """
-    sizes_of_truth = Counter(dict(zip(*(values.tolist() for values in np.unique(truth, return_counts=True)))))
-    annotated = {s["id"]: {"iscrowd": 0, "area": sizes_of_truth[s["id"]], **s} for s in segments}
     pairs, areas = np.unique(truth.astype(np.int64) * _MAX_SEGMENTS + found, return_counts=True)
     overlaps = Counter({divmod(pair, _MAX_SEGMENTS): area for pair, area in zip(pairs.tolist(), areas.tolist())})
-    sizes = Counter()
-    for (_, j), overlap in overlaps.items():
+    true_sizes, sizes = Counter(), Counter()
+    for (i, j), overlap in overlaps.items():
+        true_sizes[i] += overlap
         sizes[j] += overlap
+    annotated = {s["id"]: {"iscrowd": 0, "area": true_sizes[s["id"]], **s} for s in segments}
     counts, matched = defaultdict(lambda: np.zeros(4)), (set(), set())
     for (i, j), overlap in overlaps.items():
         if i not in annotated or annotated[i]["iscrowd"] or annotated[i]["category_id"] != categories.get(j):
