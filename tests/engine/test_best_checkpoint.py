@@ -131,8 +131,7 @@ def test_a_metric_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
     with pytest.raises(
         ValueError, match="is 'box/AP', which this evaluation does not give; it gives bbox/AP50, bbox/AP"
     ):
-        run(tmp_path, [10.0], metric="box/AP", period=100)
-    assert steps(tmp_path, (tmp_path / "last_checkpoint").read_text()) == 1  # nothing is lost
+        run(tmp_path, [10.0], metric="box/AP", period=1)
     assert run(tmp_path, [None, 10.0], metric="bbox/AP", max_iter=2, resume=True) == [1]
 
 

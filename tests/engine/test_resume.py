@@ -2,6 +2,7 @@
 
 import json
 import os
+from unittest.mock import Mock
 
 import cankd.engine.training
 import pytest
@@ -121,16 +122,36 @@ def test_what_a_kill_left_of_a_checkpoint_is_removed(quick_config, tmp_path):
     assert not left.exists()
 
 
-def test_an_evaluation_that_fails_loses_no_step(quick_config, tmp_path, monkeypatch):
-    def fail(*_):
-        raise UserError("class 57 was predicted")
-
-    monkeypatch.setattr(cankd.engine.training, "test", fail)
+@pytest.mark.parametrize(
+    "evaluate, error",
+    [
+        (Mock(side_effect=UserError("class 57 was predicted")), UserError),
+        (lambda *_: {}["AP"], KeyError),  # a fault of the user's own evaluator
+        (lambda *_: {"bbox": {"AP": 1.0}}, UserError),  # train.best is not among it
+    ],
+)
+def test_an_evaluation_that_fails_loses_no_step(quick_config, tmp_path, monkeypatch, evaluate, error):
     config = quick_config(CONFIG, max_iter=4, eval_period=2)
-    with pytest.raises(UserError, match="class 57"):
+    config.train.best = "bbox/AP50"
+    with monkeypatch.context() as patch, pytest.raises(error):
+        patch.setattr(cankd.engine.training, "test", evaluate)
         train(config)
     folder = tmp_path / "run"
     assert (folder / "last_checkpoint").read_text() == "model_0000001.pth"
-    monkeypatch.undo()
     train(config, resume=True)
     assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_a_new_run_that_is_killed_before_it_saves_is_not_resumed_as_the_one_before(quick_config, tmp_path):
+    config = quick_config(CONFIG, max_iter=3)
+    train(config)
+    pointer = tmp_path / "run" / "last_checkpoint"
+    with pytest.raises(Kill):
+        train(config, extra_hooks=(KillBefore(0),))
+    assert pointer.read_text() == "model_final.pth"  # nothing has been trained, so nothing is forgotten
+    with pytest.raises(Kill):
+        train(config, extra_hooks=(KillBefore(1),))
+    (tmp_path / "run" / "metrics.json").unlink()
+    train(config, resume=True)
+    lines = map(json.loads, (tmp_path / "run" / "metrics.json").read_text().splitlines())
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [0, 1, 2]

@@ -114,7 +114,6 @@ class BestCheckpoint(HookBase):
         nothing_found = math.isnan(metrics.get("bbox/AP", 0.0))  # then the metrics of masks may be absent
         is_unknown = self._metric not in metrics and not any(map(math.isfinite, self._values.values()))
         if is_unknown and not nothing_found:
-            self._checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
             names = [name for name in metrics if "-" not in name] or list(metrics)  # those of all classes
             raise UserError(
                 f"train.best is {self._metric!r}, which this evaluation does not give; it gives {', '.join(names)}. "

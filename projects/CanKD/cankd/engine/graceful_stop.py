@@ -57,11 +57,17 @@ class GracefulStop(HookBase):
             if self._signals.received:
                 raise Interrupted(self._signals.received)
             yield
-        except Interrupted:
-            self._save()
-            raise
         finally:
             self._evaluates = False
+
+    @contextlib.contextmanager
+    def saving_on_error(self) -> Iterator[None]:
+        """Saves the state before whatever is raised within it, which comes after a step, is raised further."""
+        try:
+            yield
+        except BaseException:
+            self._save()
+            raise
 
     def _stop_evaluation(self, number):
         if self._evaluates:

@@ -1,3 +1,4 @@
+import contextlib
 import os
 import re
 import sys
@@ -146,6 +147,16 @@ class PeriodicCheckpoint(hooks.PeriodicCheckpointer):
         for path in paths[:surplus]:
             os.remove(path)
         self.recent_checkpoints = paths[surplus:]
+
+    def after_step(self) -> None:
+        """Saves; before, a run that begins and has taken a step forgets where another in this folder ended.
+
+        Otherwise it would be resumed as that one if it were killed before it has saved anything.
+        """
+        if self.trainer.iter == 0:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(self.checkpointer.save_dir, "last_checkpoint"))
+        super().after_step()
 
 
 class ProgressBar(HookBase):

@@ -154,15 +154,11 @@ def _train(config, resume, extra_hooks):
     def evaluate_student():
         if stop.is_stopping:
             return {}
-        with stop.at_once(), preserved_random_state():  # a run that is resumed does not evaluate again
-            try:
+        with stop.saving_on_error():
+            with stop.at_once(), preserved_random_state():  # a run that is resumed does not evaluate again
                 found = test(config.dataloader, averaged.module if averaged else student)
-            except UserError:
-                if trainer.iter < trainer.max_iter:
-                    checkpointer.save(f"model_{trainer.iter:07d}", iteration=trainer.iter)
-                raise
-        if best:
-            best.observe(found)
+            if best:
+                best.observe(found)
         results.update(found)
         return results
 
