@@ -98,7 +98,7 @@ def compare_methods(
         overrides: options of the config, ``key=value``.
         models: the student's teacher, see :func:`cankd.engine.load_config`.
         runs_dir: where the trainings write; ``output_dir/runs`` if not given.
-        jobs: trainings at a time; they share the cores.
+        jobs: trainings at a time; they share the cores, and take the GPUs in turn.
         command: to be named in the table.
 
     Returns:
@@ -307,9 +307,11 @@ def _train_all(pending, total, jobs):
         run_in_processes(functools.partial(_train_run, threads=threads), pending, jobs, ended)
 
 
-def _train_run(run, threads):
-    """Trains in a process of its own; returns what is wrong if a user can mend it."""
+def _train_run(run, number, *, threads):
+    """Trains in a process of its own, on the GPU of its number; returns what is wrong if a user can mend it."""
     torch.set_num_threads(threads)
+    if gpus := torch.cuda.device_count():
+        torch.cuda.set_device(number % gpus)
     config = run.config()
     folder = config.train.output_dir
     described = _describe(config)
