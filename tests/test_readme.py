@@ -181,15 +181,16 @@ def test_a_module_beside_a_config_needs_pythonpath(tmp_path, monkeypatch):
     assert read_config(str(config_file)).model.classes == 3
 
 
-def test_output_of_the_check_is_that_of_the_page(quick_config):
-    """All titles and lines of the example are still printed, figures aside."""
-    page = (DOCS / "no_gain.md").read_text()
+def test_output_of_the_check_is_that_of_the_pages(quick_config):
+    """All titles and lines of the examples are still printed, figures aside."""
     lines = []
     check_distillation(quick_config("DigitScenes/retinanet_R10_from_R18.py", **{}), num_images=2, report=lines.append)
-    example = re.search(r"weight=500\n```\n\n```\n(.*?)```", page, re.DOTALL)[1]
-    for line in example.splitlines():
-        if not line.startswith(("|", "Note", "Learning")) and line:
-            assert without_figures(line) in without_figures("\n".join(lines)), line
+    printed = without_figures("\n".join(lines))
+    for page in ("own_model.md", "no_gain.md"):
+        example = re.search(r"\n```\n([^`]*\nReady\.)\n```", (DOCS / page).read_text())[1]
+        for line in example.splitlines():
+            if not line.startswith(("|", "Note", "Learning", "…")):
+                assert without_figures(line) in printed, line
 
 
 def without_figures(text):
