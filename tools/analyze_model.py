@@ -14,7 +14,7 @@ import json
 import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import cost_table, count_config_costs
 from cankd.engine import load_config
-from cankd.utils import OverridesArgumentParser, add_model_arguments, image_size, model_arguments, report_mistakes
+from cankd.utils import ConfigArgumentParser, image_size, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -30,9 +30,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = OverridesArgumentParser(__doc__)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
-    add_model_arguments(parser)
+    parser = ConfigArgumentParser(__doc__)
     parser.add_argument(
         "--size", type=image_size, default="800x1344", metavar="HEIGHTxWIDTH", help="of the image, in pixels"
     )

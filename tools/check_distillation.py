@@ -14,7 +14,7 @@ import sys
 import cankd.utils.quiet  # noqa: F401
 from cankd.analysis import check_distillation
 from cankd.engine import load_config
-from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import ConfigArgumentParser, model_arguments, report_mistakes
 from cankd.utils.files import make_output_dir, write_json
 
 
@@ -30,11 +30,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = OverridesArgumentParser(__doc__)
-    parser.add_argument(
-        "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
-    )
-    add_model_arguments(parser)
+    parser = ConfigArgumentParser(__doc__, config="of a distillation, or of a student")
     parser.add_argument(
         "--images",
         type=int,

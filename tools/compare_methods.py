@@ -20,7 +20,7 @@ import sys
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import METHODS
 from cankd.reporting import compare_methods, parse_method
-from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import ConfigArgumentParser, model_arguments, report_mistakes
 
 
 @report_mistakes("The same command continues.")
@@ -43,11 +43,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = OverridesArgumentParser(__doc__)
-    parser.add_argument(
-        "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
-    )
-    add_model_arguments(parser, methods=False)
+    parser = ConfigArgumentParser(__doc__, config="of a distillation, or of a student", methods=False)
     help = (
         f"alone (always there), {', '.join(METHODS)}; own, the config's; TITLE=FILE of search_distiller.py; sums such "
         "as cankd+kd; any of these with _inherit (†) behind it, or _published"

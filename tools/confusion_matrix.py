@@ -13,7 +13,7 @@ import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.evaluation import COUNTINGS
 from cankd.reporting import compare_confusion, load_models
-from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import ConfigArgumentParser, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -32,9 +32,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = OverridesArgumentParser(__doc__, help="options of the config, key=value; train.init_checkpoint among them")
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
-    add_model_arguments(parser)
+    parser = ConfigArgumentParser(__doc__)
     parser.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
     help = "what counts for an object: one detection at most, or every one that overlaps it, as in the paper's figures"
     parser.add_argument("--counting", choices=COUNTINGS, default="one-to-one", help=help)

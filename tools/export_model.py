@@ -36,7 +36,7 @@ import sys
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config
 from cankd.export import FORMATS, export_model
-from cankd.utils import OverridesArgumentParser, add_model_arguments, image_size, model_arguments, report_mistakes
+from cankd.utils import ConfigArgumentParser, image_size, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -54,9 +54,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = OverridesArgumentParser(__doc__, help="options of the config, key=value; train.init_checkpoint among them")
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
-    add_model_arguments(parser)
+    parser = ConfigArgumentParser(__doc__)
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--output", required=True, metavar="FILE", help="where the exported model goes")
     help = "of the input, in pixels (default: of the first test image, resized as the config says)"

@@ -23,7 +23,7 @@ import cankd.utils.quiet  # noqa: F401
 from cankd.engine import launch, load_config
 from cankd.engine.distiller_search import search_distiller
 from cankd.engine.preflight import check_device
-from cankd.utils import OverridesArgumentParser, add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import ConfigArgumentParser, model_arguments, report_mistakes
 from detectron2.utils import comm
 
 
@@ -52,11 +52,7 @@ def scope_and_levels(word):
 
 
 def parse_arguments(argv=None):
-    parser = OverridesArgumentParser(__doc__)
-    parser.add_argument(
-        "--config-file", required=True, metavar="FILE", help="config of a distillation, or of a student"
-    )
-    add_model_arguments(parser)
+    parser = ConfigArgumentParser(__doc__, config="of a distillation, or of a student")
     parser.add_argument("--output", required=True, metavar="DIR", help="where results and the best distiller go")
     parser.add_argument(
         "--scope",

@@ -51,7 +51,6 @@ def parse_arguments(argv=None):
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--point", type=pixels(2), metavar="X,Y")
     where.add_argument("--box", type=pixels(4), metavar="X0,Y0,X1,Y1")
-    parser.add_argument("--levels", type=lambda text: text.split(","), default=(), metavar="LEVEL,…")
     parser.add_argument("--output", default="output/attention", metavar="DIR")
     return parser.parse_args(argv)
 

@@ -8,7 +8,7 @@ Example:
 import cankd.utils.quiet  # noqa: F401
 from cankd.engine import load_config, test_data
 from cankd.reporting import draw_data
-from cankd.utils import OverridesArgumentParser, UserError, add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import ConfigArgumentParser, UserError, model_arguments, report_mistakes
 
 
 @report_mistakes()
@@ -21,9 +21,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = OverridesArgumentParser(__doc__)
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="config whose data is drawn")
-    add_model_arguments(parser)
+    parser = ConfigArgumentParser(__doc__, config="whose data is drawn")
     parser.add_argument("--split", choices=("train", "test"), default="test", help="which of the config's loaders")
     parser.add_argument("--images", type=int, default=8, help="how many, four a row")
     parser.add_argument("--output", default="output/samples.png", metavar="PNG", help="default: output/samples.png")

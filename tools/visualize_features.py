@@ -37,7 +37,6 @@ def main(args):
 
 def parse_arguments(argv=None):
     parser = PictureArgumentParser(__doc__)
-    parser.add_argument("--levels", type=lambda text: text.split(","), default=(), metavar="LEVEL,…")
     parser.add_argument("--quantity", choices=QUANTITIES, default="feature", help="or a student's against the teacher")
     parser.add_argument("--reduction", choices=REDUCTIONS, default="mean", help="of the channels")
     parser.add_argument("--top-k", type=int, default=8, help="channels of the reduction 'top'")

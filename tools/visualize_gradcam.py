@@ -37,7 +37,6 @@ def main(args):
 
 def parse_arguments(argv=None):
     parser = PictureArgumentParser(__doc__)
-    parser.add_argument("--levels", type=lambda text: text.split(","), default=(), metavar="LEVEL,…")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--class-name", default="", metavar="NAME", help="class to explain (default: the predicted one)")
     which.add_argument("--class-index", type=int, metavar="NUMBER", help="the same by its number, from 0")

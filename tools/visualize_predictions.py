@@ -37,7 +37,7 @@ def main(args):
 
 
 def parse_arguments(argv=None):
-    parser = PictureArgumentParser(__doc__)
+    parser = PictureArgumentParser(__doc__, levels=False)
     parser.add_argument("--score", type=float, default=0.3, help="lowest score of a detection that is drawn")
     help = "test images on which one student finds objects that the other misses, most first"
     parser.add_argument("--only", choices=["differing"], help=help)

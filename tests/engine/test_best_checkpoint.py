@@ -7,6 +7,7 @@ from cankd import model_zoo
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.engine import DistillationTrainer
 from cankd.engine.best_checkpoint import BestCheckpoint, build_best_checkpoint
+from cankd.engine.hooks import PeriodicCheckpoint
 from detectron2.engine import HookBase, hooks
 from torch import nn
 
@@ -46,7 +47,7 @@ def run(folder, scores, *, max_iter=10, resume=False, crash=None, period=2, **ar
         results = scores[iteration]
         best.observe(results if isinstance(results, dict) else {"bbox": {"AP50": 0.0, "AP": results, "AP-one": 1.0}})
 
-    saves = hooks.PeriodicCheckpointer(checkpointer, period)
+    saves = PeriodicCheckpoint(checkpointer, period)
     trainer.register_hooks([saves, hooks.EvalHook(1, evaluate), *([Crash(crash)] if crash else ()), best])
     checkpointer.resume_or_load("", resume=resume)
     start = trainer.iter + 1 if resume else 0

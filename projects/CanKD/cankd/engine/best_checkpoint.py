@@ -1,4 +1,3 @@
-import contextlib
 import logging
 import math
 import os
@@ -25,7 +24,8 @@ class BestCheckpoint(HookBase):
     """Keeps the student of the best evaluation, ``model_best.pth``, and ends a training that no longer improves.
 
     It has to be the last hook, so that the others are through with an iteration that becomes the last one. All
-    processes need it. ``evaluations.json`` beside the checkpoints says what a run that is resumed has to know.
+    processes need it. ``evaluations.json`` beside the checkpoints says what a run that is resumed has to know;
+    :class:`PeriodicCheckpoint` removes that of another run.
     """
 
     def __init__(
@@ -87,12 +87,6 @@ class BestCheckpoint(HookBase):
         if metrics := flatten_results_dict(results):
             self._take(iteration, metrics)
         self._is_over = self._decide()
-
-    def before_train(self) -> None:
-        """Forgets what another run in this folder found, if this one begins."""
-        if self.trainer.start_iter == 0 and comm.is_main_process():
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(self._path)
 
     def after_step(self) -> None:
         """Ends training, once the patience is exhausted."""

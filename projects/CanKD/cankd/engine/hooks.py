@@ -154,8 +154,9 @@ class PeriodicCheckpoint(hooks.PeriodicCheckpointer):
         Otherwise it would be resumed as that one if it were killed before it has saved anything.
         """
         if self.trainer.iter == 0:
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(os.path.join(self.checkpointer.save_dir, "last_checkpoint"))
+            for name in ("last_checkpoint", "evaluations.json"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(os.path.join(self.checkpointer.save_dir, name))
         super().after_step()
 
 

@@ -1,4 +1,5 @@
 from .arguments import (
+    ConfigArgumentParser,
     OverridesArgumentParser,
     PictureArgumentParser,
     add_model_arguments,

@@ -6,6 +6,7 @@ from typing import Any
 from .errors import UserError
 
 __all__ = [
+    "ConfigArgumentParser",
     "OverridesArgumentParser",
     "PictureArgumentParser",
     "add_model_arguments",
@@ -64,6 +65,10 @@ def image_size(text: str) -> tuple[int, int]:
     return height, width
 
 
+def _names(text):
+    return text.split(",")
+
+
 class OverridesArgumentParser(argparse.ArgumentParser):
     """Command line of the tools that take overrides of a config: before, between and behind the options."""
 
@@ -81,19 +86,36 @@ class OverridesArgumentParser(argparse.ArgumentParser):
         return self.parse_intermixed_args(args, namespace)
 
 
-class PictureArgumentParser(OverridesArgumentParser):
-    """Command line of the tools that show models at work on images: config, checkpoints, images, overrides."""
+class ConfigArgumentParser(OverridesArgumentParser):
+    """Command line of the tools that read a config: it, the options of :func:`add_model_arguments`, overrides."""
 
-    def __init__(self, description: str, *, images: int = 4, baseline: bool = True):
+    def __init__(self, description: str, *, config: str = "of a distillation, or of one model", methods: bool = True):
+        """
+        Args:
+            description: the tool's docstring.
+            config: help for ``--config-file``.
+            methods: whether one method is chosen, by ``--method`` and ``--inherit``.
+        """
+        super().__init__(description, help="options of the config, key=value; train.init_checkpoint among them")
+        self.add_argument("--config-file", required=True, metavar="FILE", help=config)
+        add_model_arguments(self, methods=methods)
+
+
+class PictureArgumentParser(ConfigArgumentParser):
+    """Command line of the tools that show models at work on images."""
+
+    def __init__(self, description: str, *, images: int = 4, baseline: bool = True, levels: bool = True):
         """
         Args:
             description: the tool's docstring.
             images: default of ``--images``.
             baseline: whether the tool takes a baseline's checkpoint, too.
+            levels: whether the tool takes levels.
         """
-        super().__init__(description, help="options of the config, key=value; train.init_checkpoint among them")
-        self.add_argument("--config-file", required=True, metavar="FILE", help="of a distillation, or of one model")
-        add_model_arguments(self)
+        super().__init__(description)
+        if levels:
+            help = "of the student (default: those that are distilled)"
+            self.add_argument("--levels", type=_names, default=(), metavar="LEVEL,…", help=help)
         if baseline:
             self.add_argument("--baseline", default="", metavar="FILE", help="checkpoint of the student trained alone")
         self.add_argument("--input", nargs="+", default=[], metavar="PATH", help="images, or folders of images")
