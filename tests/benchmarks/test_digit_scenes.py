@@ -2,7 +2,7 @@ import json
 
 import pytest
 from cankd import model_zoo
-from cankd.engine import use_method
+from cankd.engine import result_fingerprints, teacher_fingerprints, use_method
 from cankd.reporting import Method, method_comparison, parse_method
 from cankd.utils import write_json
 
@@ -22,10 +22,10 @@ def write_results(folder, config, results, overrides=()):
     folder.mkdir(parents=True)
     for (method, seed), ap in results.items():
         run = a_run(config, method, seed, folder, overrides)
-        fingerprint = method_comparison._fingerprint(run.config())
+        fingerprint = result_fingerprints(run.config())["config"]
         metrics = {"bbox": {"AP": ap, "AP50": ap}}
         write_json(run.result_file, {"config": fingerprint, "metrics": metrics, "seconds": 1.0, "memory": 1.0})
-    teacher = method_comparison._teacher_fingerprint(run.config())
+    teacher = teacher_fingerprints(run.config())["config"]
     write_json(str(folder / "teacher.json"), {"config": teacher, "metrics": {"bbox": {"AP": 64.0, "AP50": 83.0}}})
 
 

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from cankd.engine import candidates, result_fingerprint
 from cankd.engine.candidates import Candidates
 from cankd.utils import UserError
 
@@ -17,8 +18,8 @@ FORM = {"scope": "global", "levels": ["p3", "p4", "p5"], "weight": 5.0}
 )
 def test_a_candidate_that_fails_counts_as_zero_and_says_why(quick_config, tmp_path, genes, failure):
     lines = []
-    candidates = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, report=lines.append)
-    assert candidates.score([{**FORM, **genes}]) == 0
+    tried = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, report=lines.append)
+    assert tried.score([{**FORM, **genes}]) == 0
     (path,) = tmp_path.glob("*.json")
     assert failure in json.loads(path.read_text())["failure"] and failure in lines[0]
     assert lines[0].startswith("AP   0.00  global 5.0 " if "weight" not in genes else "AP   0.00  global 1e+39 l2")
@@ -27,8 +28,8 @@ def test_a_candidate_that_fails_counts_as_zero_and_says_why(quick_config, tmp_pa
 def test_score_is_the_metric_of_the_file(quick_config, tmp_path):
     """Another iteration, or another option, is another candidate."""
     options = {"report": [].append}
-    candidates = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric="bbox/AP50", **options)
-    candidates.score([FORM])
+    tried = Candidates(quick_config(CONFIG), str(tmp_path), iterations=1, metric="bbox/AP50", **options)
+    tried.score([FORM])
     (path,) = tmp_path.glob("*.json")
     contents = json.loads(path.read_text())
     assert contents["heads"] == [FORM] and contents["iterations"] == 1 and not contents["failure"]
@@ -46,3 +47,21 @@ def test_score_is_the_metric_of_the_file(quick_config, tmp_path):
     Candidates(quick_config(CONFIG), str(tmp_path), iterations=2, **options).score([FORM])
     Candidates(quick_config(CONFIG, seed=1), str(tmp_path), iterations=1, **options).score([FORM])
     assert len(list(tmp_path.glob("*.json"))) == 3
+
+
+def test_a_teacher_trained_anew_makes_older_scores_stale(quick_config, tmp_path, monkeypatch):
+    trained = []
+
+    def train(config):
+        trained.append(config.model.teacher.weights)
+        return {"bbox": {"AP": 1.0}}
+
+    monkeypatch.setattr(candidates, "train", train)
+    teacher = tmp_path / "teacher.pth"
+    for contents in ("a", "a", "b"):
+        teacher.write_text(contents)
+        result_fingerprint._hash_file.cache_clear()  # two writes may have one date
+        config = quick_config(CONFIG, log_period=len(trained) + 1)  # which decides nothing
+        config.model.teacher.weights = str(teacher)
+        Candidates(config, str(tmp_path), iterations=1, report=[].append).score([FORM])
+    assert len(trained) == 2

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import statistics
 
@@ -7,13 +6,12 @@ import cv2
 import pytest
 import torch
 from cankd import model_zoo
-from cankd.data import register_subset
+from cankd.engine import result_fingerprints
 from cankd.reporting import compare_methods, method_comparison, parse_method
 from cankd.reporting.method_comparison import Method
 from cankd.reporting.method_tables import paired_difference, verdict, write_comparison
 from cankd.reporting.time_to_quality import iterations_to_quality, quality_table
-from cankd.utils import UnknownClassError
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from cankd.utils import UnknownClassError, UserError
 from detectron2.utils.file_io import PathManager
 
 CONFIG = """
@@ -108,6 +106,42 @@ def pretend_results(folder, monkeypatch):
     monkeypatch.setattr(method_comparison._Run, "result", lambda run: result)
 
 
+def test_a_run_that_diverges_does_not_hinder_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    (tmp_path / "few.py").write_text(CONFIG)
+    methods = [parse_method("wild=cankd:model.head.weight=1e39"), parse_method("pkd")]
+    with pytest.raises(
+        UserError, match=r"1 of 3 runs failed, the others are finished(.|\n)*wild_0: .* infinite or NaN"
+    ):
+        compare_methods(
+            str(tmp_path / "few.py"), methods, [0], str(tmp_path / "out"), overrides=["train.eval_period=0"]
+        )
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*_0.json")) == ["alone_0", "pkd_0"]
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_before_anything_is_touched(tmp_path, monkeypatch):
+    (tmp_path / "few.py").write_text(CONFIG)
+    monkeypatch.setattr(method_comparison, "_train_all", lambda *_: pytest.fail("trained"))
+    with pytest.raises(UserError, match="there is no checkpoint .*moved.pth"):
+        compare_methods(
+            str(tmp_path / "few.py"),
+            [parse_method("pkd")],
+            [0],
+            str(tmp_path / "out"),
+            overrides=["train.init_checkpoint=moved.pth"],
+        )
+
+
+def test_changed_code_of_the_users_own_is_told(tmp_path, monkeypatch, caplog):
+    (tmp_path / "few.py").write_text(CONFIG)
+    run = method_comparison._Run(str(tmp_path / "few.py"), (), {}, parse_method("pkd"), 0, str(tmp_path), "runs")
+    result = {**result_fingerprints(run.config()), "code": "before", "metrics": {}}
+    (tmp_path / "pkd_0.json").write_text(json.dumps(result))
+    assert (
+        run.result() == result and "pkd_0.json was trained before code of the config's own was changed" in caplog.text
+    )
+
+
 def test_gains_are_over_the_plain_student(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.setattr(method_comparison, "_train_all", lambda *_: None)
@@ -174,15 +208,6 @@ def test_options_and_methods_are_told_apart(load_tool):
     methods = ["cankd", "strong=fgd:model.head.weight=10", "pkd:model.head.weight=1", "v1.2=cankd"]
     args = tool.parse_arguments(["--config-file", "c.py", "--methods", methods[0], *options, *methods[1:]])
     assert args.opts == options and args.methods == methods
-
-
-def test_a_teacher_is_evaluated_again_on_other_data():
-    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
-    before = method_comparison._teacher_fingerprint(config)
-    config.dataloader.test.num_workers += 1
-    assert method_comparison._teacher_fingerprint(config) == before
-    config.dataloader.test.dataset.names = "digit_scenes_train"
-    assert method_comparison._teacher_fingerprint(config) != before
 
 
 def test_differences_are_paired_by_seed():
@@ -291,83 +316,6 @@ def test_a_student_is_compared_by_its_teacher(tmp_path):
     assert config.model.head.weight == 2 and config.model.teacher.weights == "teacher.pth"
 
 
-def test_results_count_until_an_option_changes_what_is_trained():
-    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
-    expected = method_comparison._fingerprint(config)
-    config.train.best = None
-    for option in ("ema", "early_stopping", "accumulate", "best", "wandb"):
-        del config.train[option]  # as in a config from before it
-    assert method_comparison._fingerprint(config) == expected
-    changed = [{"ema": {"enabled": True}}, {"accumulate": 2}, {"early_stopping": {"patience": 3}}]
-    configs = [model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py") for _ in changed]
-    for config, options in zip(configs, changed):
-        config.merge_with({"train": options})
-    assert len({expected, *map(method_comparison._fingerprint, configs)}) == 4
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        {"train": {"seed": 9}},
-        {"train": {"max_iter": 9}},
-        {"train": {"init_checkpoint": "other.pth"}},
-        {"train": {"inherit": "auto"}},
-        {"train": {"distillation": {"stop_iter": 9}}},
-        {"train": {"clip_gradients": {"max_norm": 9}}},
-        {"train": {"amp": {"enabled": True}}},
-        {"train": {"yacs": "SOLVER: {}"}},
-        {"model": {"head": {"weight": 9}}},
-        {"optimizer": {"lr": 9}},
-        {"dataloader": {"train": {"total_batch_size": 9}}},
-    ],
-    ids=str,
-)
-def test_what_decides_a_result_makes_older_ones_stale(part):
-    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
-    before = method_comparison._fingerprint(config)
-    config.merge_with(part)
-    assert method_comparison._fingerprint(config) != before
-
-
-def test_weights_trained_anew_make_older_results_stale(tmp_path):
-    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
-    config.train.init_checkpoint = str(tmp_path / "backbone.pth")
-    config.model.teacher.weights = str(tmp_path / "teacher.pth")
-
-    def fingerprint(backbone, teacher):
-        for name, text in (("backbone", backbone), ("teacher", teacher)):
-            (tmp_path / f"{name}.pth").write_text(text)
-        method_comparison._hash_file.cache_clear()  # two writes may have one date
-        return method_comparison._weights_fingerprint(config)
-
-    first = fingerprint("a", "a")
-    assert len({first, fingerprint("b", "a"), fingerprint("a", "b")}) == 3 and fingerprint("a", "a") == first
-    described = method_comparison._describe(config)
-    config.train.init_checkpoint = os.path.relpath(config.train.init_checkpoint)
-    config.model.teacher.weights = os.path.relpath(config.model.teacher.weights)
-    assert method_comparison._describe(config) == described  # the same files by other paths
-    config.model.head.weight = 0  # the student alone sees no teacher
-    assert fingerprint("a", "b") == fingerprint("a", "a") != fingerprint("b", "a")
-
-
-@pytest.mark.parametrize(
-    "found, agrees",
-    [
-        ({"config": "a", "weights": "b", "data": "c"}, True),
-        ({"config": "a"}, True),  # of a version that did not write the others down
-        ({"config": "a", "weights": "b", "data": ""}, True),  # the data had not been drawn yet
-        ({"config": "x", "weights": "b", "data": "c"}, False),
-        ({"config": "a", "weights": "x", "data": "c"}, False),
-        ({"config": "a", "weights": "b", "data": "x"}, False),
-    ],
-)
-def test_results_agree_as_far_as_is_known(found, agrees):
-    assert method_comparison._agree(found, {"config": "a", "weights": "b", "data": "c"}) == agrees
-    assert method_comparison._agree({**found, "data": "x"}, {"config": "a", "weights": "b", "data": ""}) == (
-        found["config"] == "a" and found.get("weights") != "x"
-    )
-
-
 def test_a_run_that_goes_on_keeps_what_it_knew(tmp_path):
     known, unknown = {"config": "a", "weights": "b", "data": "c"}, {"config": "a", "weights": "b", "data": ""}
     for described, goes_on in ((known, False), (unknown, True), (known, True), ({**known, "data": "d"}, False)):
@@ -375,42 +323,6 @@ def test_a_run_that_goes_on_keeps_what_it_knew(tmp_path):
         method_comparison._begin(str(tmp_path), described)
         assert (tmp_path / "last_checkpoint").exists() == goes_on
     assert json.loads((tmp_path / "begun_with.json").read_text()) == {**known, "data": "d"}
-
-
-def test_a_part_of_a_data_set_has_the_annotations_of_the_whole(tmp_path):
-    file = tmp_path / "whole.json"
-    file.write_text("[]")
-    MetadataCatalog.get("whole").json_file = str(file)
-    register_subset("part", "whole", stop=3)
-    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
-    found = []
-    try:
-        for name in ("whole", "part"):
-            config.dataloader.train.dataset.names = name
-            found.append(method_comparison._data_fingerprint(config.dataloader.train))
-        assert found[0] == found[1] != ""
-    finally:
-        DatasetCatalog.remove("part")
-        for name in ("whole", "part"):
-            MetadataCatalog.remove(name)
-
-
-def test_annotations_that_change_make_older_results_stale(tmp_path):
-    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
-    config.dataloader.train.dataset.names = config.dataloader.test.dataset.names = "changing"
-    file = tmp_path / "changing.json"
-    MetadataCatalog.get("changing").json_file = str(file)
-    try:
-        before = method_comparison._describe(config)
-        assert before["data"] == ""
-        found = []
-        for contents in ("[1]", "[2]"):
-            file.write_text(contents)
-            method_comparison._hash_file.cache_clear()  # two writes may have one date
-            found.append(method_comparison._describe(config))
-        assert found[0]["data"] != found[1]["data"] and found[0]["config"] == found[1]["config"] == before["config"]
-    finally:
-        MetadataCatalog.remove("changing")
 
 
 def test_a_teacher_of_other_classes_has_no_row(tmp_path, monkeypatch, caplog):

@@ -13,12 +13,20 @@ import numpy as np
 import torch
 from cankd.utils import UserError, place_of
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.utils.file_io import PathManager
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .efficientnet import rename_efficientnet
 
-__all__ = ["LoadReport", "VerifyingCheckpointer", "load_all_weights", "read_checkpoint", "read_weights"]
+__all__ = [
+    "LoadReport",
+    "VerifyingCheckpointer",
+    "find_checkpoint",
+    "load_all_weights",
+    "read_checkpoint",
+    "read_weights",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -78,6 +86,27 @@ def _describe_shapes(name, in_file, in_model):
     return f"{name}: {in_file} in the file, {in_model} in the model"
 
 
+def find_checkpoint(path: str) -> str:
+    """Returns where a checkpoint is on this machine; one from elsewhere is fetched.
+
+    Args:
+        path: file, URL, or any other that Detectron2 reads.
+
+    Raises:
+        UserError: if there is none.
+    """
+    try:
+        local = PathManager.get_local_path(path)
+    except OSError as error:
+        raise UserError(f"the checkpoint {path} cannot be fetched: {error}") from error
+    if not os.path.isfile(local):
+        raise UserError(
+            f"there is no checkpoint {path}{place_of(path)}: check the path. A teacher that a config of its own trains "
+            "has to be trained first"
+        )
+    return local
+
+
 class VerifyingCheckpointer(DetectionCheckpointer):
     """A :class:`DetectionCheckpointer` that runs no code from a file and keeps account of the keys.
 
@@ -99,16 +128,8 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         """
         self.report = self.matched_by_suffix = None
         if path:
-            self._path = plain = path.split("?")[0]  # Detectron2 takes ?matching_heuristics=True behind a path
-            try:
-                local = self.path_manager.get_local_path(plain)
-            except OSError as error:
-                raise UserError(f"the checkpoint {plain} cannot be fetched: {error}") from error
-            if not os.path.isfile(local):
-                raise UserError(
-                    f"there is no checkpoint {plain}{place_of(plain)}: check the path. A teacher that a config of its "
-                    "own trains has to be trained first"
-                )
+            self._path = path.split("?")[0]  # Detectron2 takes ?matching_heuristics=True behind a path
+            find_checkpoint(self._path)
         try:
             return super().load(path, *args, **kwargs)
         finally:

@@ -20,6 +20,7 @@ from .measurements import StepMeasurements, measure_step, time_step
 from .methods import METHODS, use_method
 from .preflight import (
     check_batch_size,
+    check_checkpoints,
     check_device,
     check_output_dir,
     check_parts,
@@ -27,6 +28,7 @@ from .preflight import (
     prepare_run,
 )
 from .process_pool import run_in_processes
+from .result_fingerprint import agree, code_fingerprint, result_fingerprints, teacher_fingerprints
 from .trainer import DistillationTrainer
 from .training import DISTILLATION_LOSSES, choose_precision, evaluate, test, train
 from .unlabelled import build_unlabelled_loader

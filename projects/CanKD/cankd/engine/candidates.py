@@ -1,22 +1,21 @@
 import contextlib
 import copy
 import glob
-import hashlib
 import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import yaml
 from cankd.evaluation import value_or_zero
 from cankd.modeling.distillation_heads.detkds_head import DetKDSHead
 from cankd.utils import ComparisonError, NonFiniteError, UserError, read_record, write_json
 from detectron2.config import LazyCall
 from detectron2.utils import comm
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from .methods import add_up
+from .result_fingerprint import agree, result_fingerprints
 from .training import train
 
 __all__ = ["Candidates", "Genes"]
@@ -30,7 +29,8 @@ _ENTRIES = {"heads": list, "results": dict, "failure": str | None}
 class Candidates:
     """Trains distillers for a few iterations each, all from the same student and on the same batches.
 
-    Each result is a JSON file, named by the whole config of the candidate: what is there is not trained again.
+    Each result is a JSON file, named by the config of the candidate: what is there is not trained again, unless other
+    weights or annotations have taken the place of those that it was trained with.
     """
 
     def __init__(
@@ -64,11 +64,10 @@ class Candidates:
         """
         config = self._config_of(heads)
         config.train.update(max_iter=self._iterations, eval_period=0)
-        text = yaml.dump(OmegaConf.to_container(config, resolve=False))
-        name = hashlib.sha256(text.encode()).hexdigest()[:16]
-        config.train.output_dir = os.path.join(self._output_dir, name)
+        fingerprints = result_fingerprints(config)
+        config.train.output_dir = os.path.join(self._output_dir, fingerprints["config"][:16])
         contents = comm.all_gather(read_record(f"{config.train.output_dir}.json", _ENTRIES))[0]
-        if contents is None:
+        if contents is None or not agree(contents, fingerprints):
             contents = comm.all_gather(self._train(config, heads))[0]
         self._check(contents)
         score = value_or_zero(contents["results"].get(self._task, {}).get(self._metric))
@@ -100,7 +99,7 @@ class Candidates:
 
     def _train(self, config, heads):
         """Trains and evaluates, and writes what came out."""
-        folder, results, failure = config.train.output_dir, {}, None
+        fingerprints, folder, results, failure = result_fingerprints(config), config.train.output_dir, {}, None
         shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
         comm.synchronize()
         try:
@@ -108,7 +107,7 @@ class Candidates:
                 results = train(config)
         except (ComparisonError, NonFiniteError) as error:
             failure = error
-        contents = {"heads": heads, "iterations": self._iterations, "results": results, "failure": None}
+        contents = {**fingerprints, "heads": heads, "iterations": self._iterations, "results": results, "failure": None}
         if failure:
             contents["failure"] = str(failure).splitlines()[0]
         if failure or comm.is_main_process():

@@ -1,6 +1,7 @@
 import functools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 
@@ -37,4 +38,9 @@ def _describe(value):
     """Describes what JSON does not know, without its address in memory."""
     if isinstance(value, functools.partial):
         return [_describe(value.func), value.args, value.keywords]
-    return f"{value.__module__}.{value.__qualname__}" if hasattr(value, "__qualname__") else repr(value)
+    if not hasattr(value, "__qualname__") and type(value).__repr__ is not object.__repr__:
+        return repr(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    # Detectron2 gives what a config imports from a file beside it another package at each load.
+    module = re.sub(r"^detectron2\._cfg_loader\w{4}\.", "", str(named.__module__))
+    return f"{module}.{named.__qualname__}"

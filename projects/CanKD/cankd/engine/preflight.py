@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 import torch
+from cankd.checkpoint import find_checkpoint
 from cankd.utils import UserError, lock_directory, make_output_dir, remove_unfinished
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
@@ -20,6 +21,7 @@ from .config_text import save_config
 
 __all__ = [
     "check_batch_size",
+    "check_checkpoints",
     "check_device",
     "check_output_dir",
     "check_parts",
@@ -120,6 +122,17 @@ def check_processes(processes_per_machine: int) -> None:
         raise UserError(f"--num-gpus {processes_per_machine}; it has to be at least 0")
     if torch.cuda.is_available() and torch.cuda.device_count() < processes_per_machine:
         raise UserError(f"--num-gpus {processes_per_machine}, but this machine has {torch.cuda.device_count()}")
+
+
+def check_checkpoints(config: DictConfig) -> None:
+    """Makes sure that the checkpoints are there which a distillation starts from.
+
+    Raises:
+        UserError: if one is not.
+    """
+    for path in (config.train.init_checkpoint, config.model.teacher.weights):
+        if path:
+            find_checkpoint(path.split("?")[0])
 
 
 def check_parts(config: DictConfig) -> None:

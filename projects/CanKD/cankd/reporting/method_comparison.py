@@ -1,9 +1,7 @@
 """Several methods on one pair of models and one data set, over seeds: what each gains, and what can be told apart."""
 
 import contextlib
-import copy
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -13,22 +11,26 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
-from cankd.data import dataset_names
 from cankd.engine import (
+    agree,
     apply_overrides,
-    describe_config,
+    check_checkpoints,
+    code_fingerprint,
     evaluate,
     load_config,
     lock_output_dir,
+    result_fingerprints,
     run_in_processes,
     save_config,
-    test_data,
+    teacher_fingerprints,
     train,
     use_method,
 )
 from cankd.evaluation import METRICS, main_metric
 from cankd.utils import (
+    ComparisonError,
     Interrupted,
+    NonFiniteError,
     UnknownClassError,
     UserError,
     make_output_dir,
@@ -36,7 +38,6 @@ from cankd.utils import (
     read_record,
     write_json,
 )
-from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -129,7 +130,7 @@ def compare_methods(
     if twice := {file for file in files if files.count(file) > 1}:
         raise UserError(f"two methods would write {min(twice)}: give them other titles, or each seed once")
     for run in runs:
-        run.config()  # what is wrong with a method shows before the first training
+        check_checkpoints(run.config())  # what is wrong with a method shows before the first training
     pending = [run for run in runs if run.result() is None]
     if pending:
         make_output_dir(runs_dir, called="--runs ")
@@ -184,9 +185,14 @@ class _Run(NamedTuple):
         if result is None:
             return None
         config = self.config()
-        if not _agree(result, _describe(config)):
+        if not agree(result, result_fingerprints(config)):
             logger.warning("%s is of another config, other weights or other data, and is replaced.", self.result_file)
             return None
+        if result.get("code") not in (None, code_fingerprint(config)):
+            logger.warning(
+                "%s was trained before code of the config's own was changed: remove it to train it again.",
+                self.result_file,
+            )
         if 0 < config.train.eval_period < config.train.max_iter and "curves" not in result:
             logger.warning(
                 "%s was not evaluated on the way: remove it and %s to train it again.",
@@ -196,125 +202,52 @@ class _Run(NamedTuple):
         return result
 
 
-def _describe(config):
-    """Names all that decides a result; what is "" is not known."""
-    data = config.dataloader.train, test_data(config)
-    return {
-        "config": _fingerprint(config),
-        "weights": _weights_fingerprint(config),
-        "data": _data_fingerprint(*data),
-    }
-
-
-def _agree(found, described):
-    """Tells whether what was written down once is what holds now, as far as both are known."""
-    return all(not value or found.get(key) in (value, "", None) for key, value in described.items())
-
-
-def _fingerprint(config):
-    """Names what decides a result: not where and how fast it is made."""
-    config = _without_paths(config)
-    for loader in (config.dataloader.train, config.dataloader.test):
-        loader.num_workers = 0
-    decisive = ("max_iter", "seed", "init_checkpoint", "inherit", "distillation", "clip_gradients", "amp", "yacs")
-    train = {key: config.train[key] for key in decisive if key in config.train}
-    # Younger options count only where they are used: results from before them stay valid.
-    config.train = {**train, **dict(_used_options(config.train))}
-    return hashlib.sha256(describe_config(config).encode()).hexdigest()
-
-
-def _without_paths(config):
-    """Returns a config without the paths of its checkpoints, whose contents are named by themselves."""
-    config = copy.deepcopy(config)
-    for part, key in ((config.train, "init_checkpoint"), (config.model.teacher, "weights")):
-        if os.path.isfile(part.get(key) or ""):
-            part[key] = "a file"
-    return config
-
-
-def _used_options(train):
-    """Yields the options that change a result only if they are set."""
-    if train.get("ema", {}).get("enabled"):
-        yield "ema", train.ema
-    if train.get("accumulate", 1) > 1:
-        yield "accumulate", train.accumulate
-    if train.get("early_stopping", {}).get("patience") is not None:
-        yield "early_stopping", {**train.early_stopping, "best": train.best, "eval_period": train.eval_period}
-
-
-def _teacher_fingerprint(config):
-    """Names what decides the teacher's metrics: itself, and what it is evaluated on."""
-    test, evaluator = {**test_data(config), "num_workers": 0}, config.dataloader.get("evaluator")
-    teacher = _without_paths(config).model.teacher
-    described = describe_config({"teacher": teacher, "test": test, "evaluator": evaluator})
-    return hashlib.sha256(described.encode()).hexdigest()
-
-
-def _weights_fingerprint(config):
-    """Names the contents of the checkpoints that a training starts from, as far as they are files."""
-    takes_teacher = config.train.inherit or config.model.head.get("weight") != 0
-    return _hash_files(config.train.init_checkpoint, config.model.teacher.weights if takes_teacher else "")
-
-
-def _data_fingerprint(*loaders):
-    """Names the contents of the annotation files; "" if one is not known yet, as Digit Scenes before its first use."""
-    names = [name for loader in loaders if "dataset" in loader for name in dataset_names(loader.dataset)]
-    files = [MetadataCatalog.get(name).get("json_file") or "" for name in names]
-    return _hash_files(*files) if all(map(os.path.isfile, files)) else ""
-
-
-def _hash_files(*paths):
-    return " ".join(_hash_file(path, os.stat(path).st_mtime_ns) for path in paths if path and os.path.isfile(path))
-
-
-@functools.cache
-def _hash_file(path, _date):
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
-
-
 def _evaluate_teacher(run):
     path = os.path.join(run.output_dir, "teacher.json")
     config = run.config()
-    described = {
-        "config": _teacher_fingerprint(config),
-        "weights": _hash_files(config.model.teacher.weights),
-        "data": _data_fingerprint(test_data(config)),
-    }
+    fingerprints = teacher_fingerprints(config)
     result = read_record(path, _ENTRIES)
-    if result is None or not _agree(result, described):
+    if result is None or not agree(result, fingerprints):
         try:
             with contextlib.redirect_stdout(None):
                 metrics = evaluate(config, role="teacher")
         except UnknownClassError as error:
             logger.warning("The teacher is not evaluated, as it was trained for other classes: %s", error)
             return None
-        result = {**described, "metrics": metrics}
+        result = {**fingerprints, "metrics": metrics}
         write_json(path, result)
     return result["metrics"]
 
 
 def _train_all(pending, total, jobs):
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads, failures = max(1, (os.cpu_count() or 1) // jobs), []
     with tqdm(total=total, initial=total - len(pending), unit="run") as progress:
 
-        def ended(run, message):
-            if message:
-                raise UserError(f"{run.name}: {message}")
+        def ended(run, error):
+            if isinstance(error, (ComparisonError, NonFiniteError)):  # which says nothing of the other runs
+                failures.append(f"{run.name}: {error}")
+            elif error:
+                raise UserError(f"{run.name}: {error}")
             progress.set_postfix_str(run.name)
             progress.update()
 
         run_in_processes(functools.partial(_train_run, threads=threads), pending, jobs, ended)
+    if failures:
+        lines = "\n  ".join(failures)
+        raise UserError(
+            f"{len(failures)} of {len(pending)} runs failed, the others are finished and kept. Change the options of "
+            f"these, or leave them out:\n  {lines}"
+        )
 
 
 def _train_run(run, number, *, threads):
-    """Trains in a process of its own, on the GPU of its number; returns what is wrong if a user can mend it."""
+    """Trains in a process of its own, on the GPU of its number; returns the error if a user can mend it."""
     torch.set_num_threads(threads)
     if gpus := torch.cuda.device_count():
         torch.cuda.set_device(number % gpus)
     config = run.config()
     folder = config.train.output_dir
-    described = _describe(config)
+    fingerprints, code = result_fingerprints(config), code_fingerprint(config)
     os.makedirs(folder, exist_ok=True)
     for name in ("detectron2", "fvcore", "cankd"):
         setup_logger(folder, name=name, configure_stdout=False)
@@ -322,19 +255,21 @@ def _train_run(run, number, *, threads):
         with contextlib.redirect_stdout(console), contextlib.redirect_stderr(console):
             try:
                 with lock_output_dir(folder):
-                    _begin(folder, described)
+                    _begin(folder, fingerprints)
                     save_config(config, os.path.join(folder, "config.yaml"))
                     metrics = train(config, resume=True)
             except UserError as error:
-                return str(error)
+                return error
             except Interrupted as error:
-                return f"its process got signal {error.number}"
+                return UserError(f"its process got signal {error.number}")
     curves = read_curves(folder)
     times = list(curves.get("time", {}).values())  # none of the first iterations
+    at_the_end = result_fingerprints(config)  # its data may have been drawn only now
     result = {
         "method": run.method.title,
         "seed": run.seed,
-        **_describe(config),  # its data may have been drawn only now
+        **{key: value or at_the_end[key] for key, value in fingerprints.items()},
+        "code": code,
         "metrics": metrics,
         "seconds": statistics.median(times) if times else None,
         "memory": torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_memory(),
@@ -345,17 +280,17 @@ def _train_run(run, number, *, threads):
     return None
 
 
-def _begin(folder, described):
+def _begin(folder, fingerprints):
     """Makes sure that a run goes on only with what it was begun with."""
     path = os.path.join(folder, "begun_with.json")
     try:
         begun = read_record(path, {"config": str})
     except UserError:  # damaged
         begun = None
-    if begun is None or not _agree(begun, described):
+    if begun is None or not agree(begun, fingerprints):
         begun = {}
         begin_anew(folder)
-    write_json(path, {**begun, **{key: value for key, value in described.items() if value}})
+    write_json(path, {**begun, **{key: value for key, value in fingerprints.items() if value}})
 
 
 def _evaluations(curves, metrics, max_iter):

@@ -17,6 +17,7 @@ from .errors import (
     UnknownClassError,
     UserError,
     is_lost_connection,
+    is_own_file,
     report_mistakes,
     where,
 )

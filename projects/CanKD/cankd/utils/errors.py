@@ -26,6 +26,7 @@ __all__ = [
     "UserError",
     "is_disk_full",
     "is_lost_connection",
+    "is_own_file",
     "report_mistakes",
     "where",
 ]
@@ -94,13 +95,18 @@ def where(error: BaseException) -> str:
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
-    installed = tuple(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith((*installed, *_PACKAGES, "<"))]
+    own = [frame for frame in frames if is_own_file(frame.filename)]
     if not (own or frames):
         return "an unknown place"
     frame = (own or frames)[-1]
     return f"{frame.filename}, line {frame.lineno}"
+
+
+def is_own_file(path: str) -> bool:
+    """Tells whether code is the user's own: from no package, neither Detectron2's nor ours, and from a file."""
+    installed = tuple(sysconfig.get_paths()[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return not path.startswith((*installed, *_PACKAGES, "<"))
 
 
 # Both may lie elsewhere than installed packages do.
