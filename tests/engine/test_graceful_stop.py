@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -33,7 +34,7 @@ def trained_iterations(folder):
     return [line["iteration"] for line in lines if "total_loss" in line]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_step_is_finished_and_saved(quick_config, tmp_path, number):
     config = quick_config(CONFIG, max_iter=4)
     before = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
@@ -123,6 +124,15 @@ def test_workers_obey_their_parent_alone():
         os.kill(worker, signal.SIGTERM)
         assert os.waitpid(worker, 0)[1] == 0
     assert in_a_fork(signal_oneself) == -signal.SIGTERM
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems need not have nohup")
+def test_nohup_is_obeyed():
+    """A signal that the process was started to ignore, as nohup does, is left ignored."""
+    code = "import signal, cankd.engine.stop_signals as s; print(signal.SIGHUP in s._SIGNALS)"
+    for prefix, caught in (([], "True"), (["nohup"], "False")):
+        output = subprocess.run([*prefix, sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+        assert output.stdout.strip() == caught
 
 
 @pytest.mark.parametrize("error, status", [(Interrupted(signal.SIGTERM), 143), (KeyboardInterrupt(), 130)])

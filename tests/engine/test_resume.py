@@ -28,6 +28,17 @@ class KillBefore(HookBase):
             raise Kill
 
 
+class FailWithin(HookBase):
+    """Stands for a broken image, or too little memory, within a step."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_backward(self):
+        if self.trainer.iter == self.iteration:
+            raise RuntimeError("out of memory")
+
+
 def checkpoints(folder):
     return sorted(path.name for path in folder.glob("*.pth"))
 
@@ -140,6 +151,32 @@ def test_an_evaluation_that_fails_loses_no_step(quick_config, tmp_path, monkeypa
     assert (folder / "last_checkpoint").read_text() == "model_0000001.pth"
     train(config, resume=True)
     assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+
+
+def test_a_step_that_fails_loses_none_of_those_before(quick_config, tmp_path, caplog):
+    config = quick_config(CONFIG, max_iter=4, checkpointer={"period": 100, "max_to_keep": 5})
+    run = tmp_path / "run"
+    with pytest.raises(RuntimeError):
+        train(config, extra_hooks=(FailWithin(0),))
+    assert checkpoints(run) == []
+    with pytest.raises(RuntimeError):
+        train(config, extra_hooks=(FailWithin(2),))
+    assert checkpoints(run) == ["model_0000001.pth"]
+    (run / "metrics.json").unlink()
+    train(config, resume=True)
+    assert "This resume is not exact" in caplog.text  # as the loader was at an unknown place
+    lines = map(json.loads, (run / "metrics.json").read_text().splitlines())
+    assert [line["iteration"] for line in lines if "total_loss" in line] == [2, 3]
+
+
+def test_an_error_is_told_though_its_step_cannot_be_saved(quick_config, monkeypatch, caplog):
+    def fill_disk(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(DistillationCheckpointer, "save", fill_disk)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(quick_config(CONFIG, max_iter=4), extra_hooks=(FailWithin(2),))
+    assert "steps since the last checkpoint are not saved" in caplog.text and "no space left" in caplog.text
 
 
 def test_a_new_run_that_is_killed_before_it_saves_is_not_resumed_as_the_one_before(quick_config, tmp_path):

@@ -2,12 +2,14 @@ import copy
 import json
 import pathlib
 
+import cankd.engine.training
 import cv2
 import numpy as np
 import pytest
 import torch
 from cankd.checkpoint import read_weights
 from cankd.engine import DistillationTrainer, build_model, describe_config, evaluate, student_of, train
+from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
@@ -251,11 +253,37 @@ def test_evaluates_student_and_teacher(quick_config):
     config.train.init_checkpoint = str(pathlib.Path(config.train.output_dir) / "model_final.pth")
     np.testing.assert_equal(evaluate(config)["bbox"], results["bbox"])  # NaN, where undefined, equals NaN
     assert evaluate(config, role="teacher")["bbox"]["AP"] > 20
-    with pytest.raises(ValueError, match="needs a config with a teacher"):
+    with pytest.raises(ValueError, match="this config has no teacher: it describes a plain model"):
         evaluate(quick_config(BASELINE), role="teacher")
     config.train.init_checkpoint = ""
     with pytest.raises(ValueError, match=r"student \(train.init_checkpoint\) has no weights"):
         evaluate(config)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("run", [train, evaluate])
+def test_a_device_that_is_not_there_is_refused(quick_config, run):
+    config = quick_config(CANKD, device="cuda")
+    config.train.init_checkpoint = ""
+    with pytest.raises(UserError, match="finds no CUDA device: add train.device=cpu"):
+        run(config)
+
+
+def test_a_task_that_the_last_evaluation_lacks_has_no_result(quick_config, monkeypatch):
+    found = iter([{"bbox": {"AP": 1.0}, "segm": {"AP": 1.0}}, {"bbox": {"AP": 2.0}}])
+    monkeypatch.setattr(cankd.engine.training, "test", lambda *_: next(found))
+    assert train(quick_config(BASELINE, max_iter=2, eval_period=1)) == {"bbox": {"AP": 2.0}}
+
+
+def test_a_resume_that_is_refused_leaves_the_runs_records(quick_config, tmp_path):
+    config = quick_config(CANKD, max_iter=1)
+    train(config)
+    losses = (tmp_path / "run" / "distillation_losses.json").read_text()
+    config.model.head.attention = False
+    config.model.head.levels = ["p3"]
+    with pytest.raises(UserError, match="was saved with another distillation_head"):
+        train(config, resume=True)
+    assert (tmp_path / "run" / "distillation_losses.json").read_text() == losses
 
 
 @pytest.mark.parametrize("precision", [None, torch.bfloat16, torch.float16])

@@ -6,6 +6,7 @@ import pytest
 from cankd.data import register_image_folders
 from cankd.modeling import backbone_shapes
 from cankd.reporting import choose_records, draw_predictions, load_models
+from cankd.utils import UserError
 from detectron2.config import instantiate
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
@@ -31,6 +32,23 @@ def test_models_by_title(config):
         load_models(config, baseline=weights)
     config.train.init_checkpoint = ""
     with pytest.raises(ValueError, match="there is no model to look at"):
+        load_models(config)
+
+
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ({"train": {"device": "gpu"}}, "train.device=gpu is not a device"),
+        ({"model": {"teacher": {"colour": "RGB"}}}, "model.teacher cannot be built: TypeError"),
+        (
+            {"dataloader": {"test": {"mapper": {"colour": "RGB"}}}},
+            "the data loader's mapper cannot be built: TypeError",
+        ),
+    ],
+)
+def test_a_part_that_cannot_be_built_is_named(config, part, message):
+    config.merge_with(part)
+    with pytest.raises(UserError, match=message):
         load_models(config)
 
 

@@ -286,7 +286,7 @@ def test_configs_that_cannot_be_evaluated_are_refused(run, config):
     with pytest.raises(ValueError, match="there is no checkpoint .*absent.pth"):
         run({"student": "absent.pth"})
     config.model = config.model.student
-    with pytest.raises(ValueError, match="there is no teacher in this config"):
+    with pytest.raises(ValueError, match="this config has no teacher"):
         run({"teacher": ""})
     del config.dataloader.evaluator
     with pytest.raises(ValueError, match="no dataloader.evaluator"):

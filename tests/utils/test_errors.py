@@ -1,4 +1,5 @@
 import pytest
+import torch
 from cankd.utils import report_mistakes
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError
@@ -29,4 +30,15 @@ def test_a_misspelt_option_in_our_code_keeps_its_stack_trace():
         return OmegaConf.create({"max_iter": 1}, flags={"struct": True}).max_itr
 
     with pytest.raises(ConfigAttributeError):
+        main()
+
+
+def test_a_full_memory_of_the_gpu_ends_in_one_line():
+    @report_mistakes()
+    def main():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nMore.")
+
+    with pytest.raises(
+        SystemExit, match=r"^Error: the memory of the GPU is full.*train.accumulate=2.*Tried.* 2 GiB.\)$"
+    ):
         main()

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from cankd.data import check_image_classes, check_records, load_records
 from cankd.engine import (
+    build_mapper,
     build_model,
-    build_part,
     build_unlabelled_loader,
     check_device,
     check_output_dir,
@@ -98,7 +98,7 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
                 records["train"] = check_records(
                     records["train"],
                     data.train.dataset,
-                    build_part("the data loader's mapper", data.train.mapper),
+                    build_mapper(data.train.mapper),
                     skip_broken=config.train.skip_broken,
                     read_all_images=config.train.read_all_images,
                 )

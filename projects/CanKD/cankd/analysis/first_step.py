@@ -46,8 +46,8 @@ def take_first_step(
         measured, seconds = measure_step(*arguments), time_step(*arguments)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"a step of {len(batch)} images does not fit into the memory of the GPU: lower "
-            "dataloader.train.total_batch_size, train on more GPUs (--num-gpus), or add train.amp.enabled=True"
+            f"a step of {len(batch)} images does not fit into the memory of the GPU: compute each batch in parts "
+            "(train.accumulate=2 or more), add train.amp.enabled=True, or train on more GPUs (--num-gpus)"
         ) from error
     _describe_gradients(measured, model, findings)
     hours = seconds * config.train.accumulate * config.train.max_iter / 3600

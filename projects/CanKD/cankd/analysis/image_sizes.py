@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import detectron2.data.transforms as T
 from cankd.data import CenterCrop, RandomResizedCrop, is_turned
-from cankd.engine import build_part
+from cankd.engine import build_mapper
 from cankd.utils import UserError
 from detectron2.utils.file_io import PathManager
 from omegaconf import DictConfig
@@ -66,7 +66,7 @@ def find_training_sizes(records: Sequence[Mapping], mapper: DictConfig) -> Image
     Raises:
         UserError: if the mapper cannot be built, or a header cannot be read.
     """
-    built = build_part("the data loader's mapper", mapper)
+    built = build_mapper(mapper)
     augmentations = getattr(getattr(built, "augmentations", None), "augs", ())
     sizes = _original_sizes(records)
     resize = functools.partial(_resize_all, set(sizes), augmentations)

@@ -1,8 +1,10 @@
 from .build import (
     build_loader,
+    build_mapper,
     build_model,
     build_optimizer,
     build_part,
+    build_teacher,
     is_distillation,
     load_student,
     read_format,

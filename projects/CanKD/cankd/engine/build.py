@@ -13,11 +13,15 @@ from detectron2.modeling.meta_arch.fcos import FCOSHead
 from omegaconf import DictConfig
 from torch import nn
 
+from .preflight import check_device
+
 __all__ = [
     "build_loader",
+    "build_mapper",
     "build_model",
     "build_optimizer",
     "build_part",
+    "build_teacher",
     "is_distillation",
     "load_student",
     "read_format",
@@ -42,8 +46,10 @@ def build_model(config: DictConfig) -> nn.Module:
         config: with ``model`` and ``train.device``.
 
     Raises:
-        UserError: if a part of the model cannot be built, or the student's head does not fit its anchors.
+        UserError: if the device does not exist, a part of the model cannot be built, or the student's head does not
+            fit its anchors.
     """
+    check_device(config.train.device)
     model = config.model
     if is_distillation(config):
         student = build_part("model.student", model.student)
@@ -82,6 +88,26 @@ def build_part(name: str, config: DictConfig, build: Callable[[DictConfig], Any]
         raise UserError(f"{name} cannot be built: {type(error).__name__}: {error} ({where(error)})") from error
 
 
+def build_mapper(mapper: DictConfig) -> Callable[[dict], dict]:
+    """Builds a data loader's mapper.
+
+    Raises:
+        UserError: if it fails in any way.
+    """
+    return build_part("the data loader's mapper", mapper)
+
+
+def build_teacher(config: DictConfig) -> Teacher:
+    """Builds the teacher of a distiller's config.
+
+    Raises:
+        UserError: if the config describes a plain model, or it fails in any way.
+    """
+    if not is_distillation(config):
+        raise UserError("this config has no teacher: it describes a plain model")
+    return build_part("model.teacher", config.model.teacher)
+
+
 def build_loader(loader: DictConfig, *, mapper: Callable[[dict], dict] | None = None, **replaced) -> Any:
     """Builds a data loader of a config, whose mapper names the image that it fails on.
 
@@ -94,7 +120,7 @@ def build_loader(loader: DictConfig, *, mapper: Callable[[dict], dict] | None = 
         UserError: if it cannot be built.
     """
     if "mapper" in loader:
-        mapper = mapper or build_part("the data loader's mapper", loader.mapper)
+        mapper = mapper or build_mapper(loader.mapper)
         replaced["mapper"] = FileNamingMapper(mapper)
     return build_part("the data loader", {**loader, **replaced})
 

@@ -1,9 +1,10 @@
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
 
-from cankd.utils import Interrupted
+from cankd.utils import Interrupted, NonFiniteError
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from fvcore.common.checkpoint import Checkpointer
@@ -12,11 +13,14 @@ from .stop_signals import StopSignals
 
 __all__ = ["GracefulStop"]
 
+logger = logging.getLogger(__name__)
+
 
 class GracefulStop(HookBase):
     """Ends training in order when SIGTERM or SIGINT asks for it: the step is finished and saved, so nothing is lost.
 
     All processes stop after the same step, whichever of them got the signal. A second request ends a process at once.
+    The steps before an error are saved, too.
 
     Attributes:
         is_stopping: whether all have agreed to stop.
@@ -62,11 +66,19 @@ class GracefulStop(HookBase):
 
     @contextlib.contextmanager
     def saving_on_error(self) -> Iterator[None]:
-        """Saves the state before whatever is raised within it, which comes after a step, is raised further."""
+        """Within it, an error in training or evaluation loses no finished step: a broken image, say, or an evaluator's.
+
+        Weights on their way to infinity are not saved.
+        """
         try:
             yield
-        except BaseException:
-            self._save()
+        except NonFiniteError:
+            raise
+        except (Exception, KeyboardInterrupt):
+            try:
+                self._save()
+            except Exception:  # on a full disk, say; the error that comes first is told
+                logger.exception("The steps since the last checkpoint are not saved")
             raise
 
     def _stop_evaluation(self, number):
@@ -74,8 +86,10 @@ class GracefulStop(HookBase):
             raise Interrupted(number)
 
     def _save(self):
-        """Saves the state after a step, if the periodic checkpoint has not just done it."""
-        iteration = self.trainer.iter
+        """Saves the state after the last finished step, if the periodic checkpoint has not just done it."""
+        if (iteration := self.trainer.finished_iter) is None:
+            return
+        self.trainer.iter = iteration  # it may be one more, where a step fails
         name = f"model_{iteration:07d}"
         last = self._checkpointer.has_checkpoint() and os.path.basename(self._checkpointer.get_checkpoint_file())
         if iteration < self.trainer.max_iter - 1 and last != f"{name}.pth":

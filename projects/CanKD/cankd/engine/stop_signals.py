@@ -9,10 +9,13 @@ from collections.abc import Callable
 __all__ = ["StopSignals"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+    _SIGNALS += (signal.SIGHUP,)
 
 
 class StopSignals(contextlib.AbstractContextManager):
-    """Catches, while entered, what asks a process to end: SIGTERM (SLURM, Kubernetes, ``kill``) and SIGINT (Ctrl-C).
+    """Catches, while entered, what asks a process to end: SIGTERM (SLURM, Kubernetes, ``kill``), SIGINT (Ctrl-C)
+    and SIGHUP (a terminal that is closed).
 
     A terminal, SLURM and torchrun send one request several ways at once, so what follows within two seconds is the same
     request. Forked processes, such as a data loader's workers, obey their parent alone.

@@ -93,7 +93,7 @@ class Supervisor:
 
 
 _FAILED = "failed machine"
-_IN_ORDER = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+_IN_ORDER = (128 + signal.SIGHUP, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def _left(machine):

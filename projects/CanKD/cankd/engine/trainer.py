@@ -50,6 +50,7 @@ class DistillationTrainer(SimpleTrainer):
         self.device_type = next(model.parameters()).device.type
         self.precision = precision
         self.accumulate = accumulate
+        self.finished_iter: int | None = None  # the last iteration of this process whose step was taken
         self.grad_scaler = torch.amp.GradScaler(self.device_type, enabled=precision == torch.float16)
 
     def train(self, start_iter: int, max_iter: int) -> None:
@@ -86,6 +87,7 @@ class DistillationTrainer(SimpleTrainer):
         self._write_checked_metrics(losses, data, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        self.finished_iter = self.iter
         self._check_scale()
 
     def _compute_gradients(self, data) -> dict[str, Tensor]:

@@ -29,10 +29,11 @@ from torch import nn
 from .best_checkpoint import build_best_checkpoint
 from .build import (
     build_loader,
+    build_mapper,
     build_model,
     build_optimizer,
     build_part,
-    is_distillation,
+    build_teacher,
     load_student,
     student_of,
     teacher_model,
@@ -41,7 +42,7 @@ from .build import (
 from .graceful_stop import GracefulStop
 from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
 from .option_checks import check_options
-from .preflight import check_batch_size, check_parts, lock_output_dir
+from .preflight import check_batch_size, check_device, check_parts, lock_output_dir
 from .run_state import RunState
 from .trainer import DistillationTrainer
 from .unlabelled import UNLABELLED_KEY, build_unlabelled_loader
@@ -85,17 +86,15 @@ def evaluate(config: DictConfig, *, role: str = "student") -> dict:
         role: "student" or "teacher".
 
     Raises:
-        UserError: if there is no checkpoint, it is not of this model, or the config has no teacher, test set or
-            evaluator.
+        UserError: if there is no checkpoint, it is not of this model, the config has no teacher, test set or evaluator,
+            or the device does not exist.
     """
     data = test_data(config)
     if config.dataloader.get("evaluator") is None:
         raise UserError("the config has no dataloader.evaluator: nothing would be evaluated")
+    check_device(config.train.device)
     if role == "teacher":
-        if not is_distillation(config):
-            raise UserError("--model teacher needs a config with a teacher, and this one describes a plain model")
-        teacher = build_part("model.teacher", config.model.teacher)
-        model = teacher_model(teacher, data)
+        model = teacher_model(build_teacher(config), data)
     else:
         model = load_student(config, config.train.init_checkpoint, "student (train.init_checkpoint)")
     return test(config.dataloader, model.to(config.train.device))
@@ -140,8 +139,6 @@ def _train(config, resume, extra_hooks):
     check_image_classes(config.dataloader, student)
     trainer = _build_trainer(config, model, loaders)
     run_state = RunState(model, loaders, periods=(options.checkpointer.period, options.eval_period))
-    if comm.is_main_process():
-        _write_for_readers(config, model)
     averaged = _average(student, **options.ema)
     trained_beside = {"distillation_head": model.head} if isinstance(model, Distiller) else {}
     checkpointer = DistillationCheckpointer(
@@ -154,11 +151,11 @@ def _train(config, resume, extra_hooks):
     def evaluate_student():
         if stop.is_stopping:
             return {}
-        with stop.saving_on_error():
-            with stop.at_once(), preserved_random_state():  # a run that is resumed does not evaluate again
-                found = test(config.dataloader, averaged.module if averaged else student)
-            if best:
-                best.observe(found)
+        with stop.at_once(), preserved_random_state():  # a run that is resumed does not evaluate again
+            found = test(config.dataloader, averaged.module if averaged else student)
+        if best:
+            best.observe(found)
+        results.clear()  # of a task that this evaluation does not give
         results.update(found)
         return results
 
@@ -166,10 +163,13 @@ def _train(config, resume, extra_hooks):
     trainer.register_hooks([*built, *extra_hooks, best])
     with stop.listening():
         start = _start(checkpointer, trainer, model, options, resume)
+        if comm.is_main_process():
+            _write_for_readers(config, model)
         is_over = start > 0 and best is not None and best.resume(start)
         if start > 0 and (is_over or start >= options.max_iter):
             _complete(checkpointer, trainer.iter)
-        trainer.train(start, start if is_over else options.max_iter)
+        with stop.saving_on_error():
+            trainer.train(start, start if is_over else options.max_iter)
     return results
 
 
@@ -223,7 +223,7 @@ def _build_loader(loader, student=None, options=None):
         return build_loader(loader)
     records, mapper = load_records(loader.dataset), None
     if "mapper" in loader:
-        mapper = build_part("the data loader's mapper", loader.mapper)
+        mapper = build_mapper(loader.mapper)
         skip_broken = None if student is None else options.skip_broken
         read_all_images = options is not None and options.read_all_images
         records = check_records(

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from cankd.data import load_records, naming_broken_image
-from cankd.engine import load_student, read_format, test_data
+from cankd.engine import build_mapper, load_student, read_format, test_data
 from cankd.utils import UserError, make_output_dir
-from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -61,7 +60,7 @@ def export_model(
 
 def _read_images(loader: DictConfig, count: int) -> list[Tensor]:
     """Returns the first test images as the config's mapper gives them."""
-    records, mapper = load_records(loader.dataset)[:count], instantiate(loader.mapper)
+    records, mapper = load_records(loader.dataset)[:count], build_mapper(loader.mapper)
     if not records:
         raise UserError("the test set is empty: give --size and --check 0")
     images = []

@@ -2,11 +2,10 @@ from collections.abc import Sequence
 
 import torch
 from cankd.checkpoint import VerifyingCheckpointer, load_all_weights
-from cankd.engine import build_model, is_distillation, test_data
+from cankd.engine import build_mapper, build_model, is_distillation, test_data
 from cankd.modeling import CanKDHead
 from cankd.utils import UserError, make_output_dir, write_json
 from cankd.visualization import HeatMap, draw_heatmaps
-from detectron2.config import instantiate
 from omegaconf import DictConfig
 
 from .feature_pictures import picture_path
@@ -51,7 +50,7 @@ def draw_attention(
     pairs = [pair for pair in distiller.pairs if pair.student in (levels or head.levels)]
     if unknown := set(levels) - set(head.levels):
         raise UserError(f"{', '.join(sorted(unknown))} is not distilled: the config's levels are {head.levels}")
-    student = LoadedModel(distiller, instantiate(test_data(config).mapper))
+    student = LoadedModel(distiller, build_mapper(test_data(config).mapper))
     make_output_dir(output_dir)
     paths = []
     for record in choose_records(config, inputs=inputs, images=images):

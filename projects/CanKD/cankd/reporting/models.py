@@ -14,10 +14,9 @@ from cankd.data import (
     naming_broken_image,
     num_classes_of,
 )
-from cankd.engine import is_distillation, load_student, test_data
+from cankd.engine import build_mapper, build_teacher, check_device, is_distillation, load_student, test_data
 from cankd.modeling import Teacher
 from cankd.utils import UserError
-from detectron2.config import instantiate
 from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 from torch import nn
@@ -97,6 +96,7 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
     Raises:
         UserError: if there is none, or a checkpoint does not fit.
     """
+    check_device(config.train.device)
     checkpoint = config.train.init_checkpoint
     if not is_distillation(config):
         if baseline:
@@ -109,10 +109,10 @@ def load_models(config: DictConfig, *, baseline: str = "") -> dict[str, LoadedMo
         if path:
             option = "--baseline" if title == "student" else "train.init_checkpoint"
             model = load_student(config, path, f"{title} ({option})")
-            models[title] = LoadedModel(model, instantiate(loader.mapper))
+            models[title] = LoadedModel(model, build_mapper(loader.mapper))
     if is_distillation(config):
-        teacher = instantiate(config.model.teacher)
-        models["teacher"] = LoadedModel(teacher.model, instantiate(loader.mapper), teacher)
+        teacher = build_teacher(config)
+        models["teacher"] = LoadedModel(teacher.model, build_mapper(loader.mapper), teacher)
         if len(models) == 1:
             logger.warning("Only the teacher is shown: give the student's checkpoint by train.init_checkpoint=FILE")
     if not models:

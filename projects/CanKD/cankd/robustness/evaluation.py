@@ -17,10 +17,9 @@ from cankd.data import (
     load_records,
     naming_broken_image,
 )
-from cankd.engine import build_part, is_distillation, load_student, lock_output_dir, read_format, teacher_model
+from cankd.engine import build_mapper, build_teacher, load_student, lock_output_dir, read_format, teacher_model
 from cankd.evaluation import Grid, build_evaluator
 from cankd.utils import UserError
-from detectron2.config import instantiate
 from detectron2.data.samplers import InferenceSampler
 from detectron2.evaluation.evaluator import inference_context
 from detectron2.utils import comm
@@ -116,7 +115,7 @@ def corrupted_loader(
     batch_size = loader.get("batch_size", 1)
     batches = [share[i : i + batch_size] for i in range(0, len(share), batch_size)]
     return DataLoader(
-        CorruptedDataset(records, instantiate(loader.mapper), cells, channel_order=channel_order),
+        CorruptedDataset(records, build_mapper(loader.mapper), cells, channel_order=channel_order),
         batch_sampler=[[c * len(records) + i for i in batch] for c in range(len(cells)) for batch in batches],
         num_workers=loader.get("num_workers", 0),
         collate_fn=list,
@@ -131,9 +130,7 @@ class _Entry(NamedTuple):
 def _prepare(config, name, checkpoint, data_fingerprint, output_dir):
     input_format = read_format(config.dataloader.test)
     if name == "teacher":
-        if not is_distillation(config):
-            raise UserError("there is no teacher in this config: it describes a plain model")
-        teacher = instantiate(config.model.teacher)
+        teacher = build_teacher(config)
         fingerprint = fingerprint_model(teacher.model, config.model.teacher.model)
         model = teacher_model(teacher, config.dataloader.test)
         input_format = teacher.input_format if teacher.scale == 1 else f"{teacher.input_format} × {teacher.scale}"
@@ -151,7 +148,7 @@ def _load_records(loader):
             "corrupted images need dataloader.test to have a dataset and a mapper, as detectron2.data."
             f"build_detection_test_loader takes them; it has {', '.join(loader)}"
         )
-    mapper = build_part("the data loader's mapper", loader.mapper)
+    mapper = build_mapper(loader.mapper)
     records = check_records(load_records(loader.dataset), loader.dataset, mapper, skip_broken=None)
     sizes = map(_size, tqdm(records, "Reading sizes", unit="image", leave=False, disable=None))
     small = [record["file_name"] for record, size in zip(records, sizes) if min(size) < MIN_SIDE]

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 
 import detectron2
+import torch
 import torch.distributed as dist
 from detectron2.utils import comm
 from omegaconf.errors import InterpolationResolutionError, MissingMandatoryValue
@@ -120,7 +121,7 @@ _UNRESOLVED = InterpolationResolutionError, MissingMandatoryValue  # ${key} and 
 def report_mistakes(when_interrupted: str = "") -> Callable:
     """Decorates a command: a :class:`UserError` prints one line and exits with 1.
 
-    So do a full disk, and a config that refers to an option that it lacks.
+    So do a full disk, a full memory of the GPU, and a config that refers to an option that it lacks.
 
     A signal ends it with 128 and its number, as shells have it.
 
@@ -141,7 +142,7 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
                 if _rank() == 0:
                     print(f"Interrupted. {when_interrupted}".strip(), file=sys.stderr)
                 raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from error
-            except (UserError, OSError, *_UNRESOLVED) as error:
+            except (UserError, OSError, torch.OutOfMemoryError, *_UNRESOLVED) as error:
                 if not _is_mistake(error):
                     raise
                 rank = _rank()
@@ -160,12 +161,17 @@ def _rank():
 
 
 def _is_mistake(error):
-    return isinstance(error, (UserError, *_UNRESOLVED)) or is_disk_full(error)
+    return isinstance(error, (UserError, torch.OutOfMemoryError, *_UNRESOLVED)) or is_disk_full(error)
 
 
 def _describe(error):
     if isinstance(error, _UNRESOLVED):
         return f"the config cannot be used ({', '.join(map(str.strip, str(error).splitlines()))})"
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            "the memory of the GPU is full. In training, train.accumulate=2 or more computes each batch in parts; "
+            f"train.amp.enabled=True and more GPUs (--num-gpus) need less, too ({str(error).splitlines()[0]})"
+        )
     return f"the disk is full: {error}" if is_disk_full(error) else str(error)
 
 
