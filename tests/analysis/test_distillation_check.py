@@ -81,12 +81,12 @@ def test_levels_that_small_images_have_no_place_for_are_told(quick_config):
     resize = L(T.ResizeShortestEdge)(short_edge_length=[64, 96], max_size=1333, sample_style="choice")
     config.dataloader.train.mapper.augmentations = [resize]
     found, text = check(config, num_images=0)  # P5 of 64×64 is 2×2, which pooling by 2 leaves with one position
-    assert found["left out"] == ["p5"] and found["too small"] == {"p5": 24} and text.endswith("Ready.")
+    assert found["too small"] == {"p5": 24} and text.endswith("Ready.")
     assert found["sizes"]["smallest"] == (64, 64) and found["sizes"]["largest"] == (96, 96)
     assert "So small are 24 of 24 for p5" in text
     assert re.search(r"Images as small as .*, 64×64 in training, .* distilled without p5, and counted", text)
     config.model.head.pool_size = 1
-    assert check(config, num_images=0)[0]["left out"] == []
+    assert check(config, num_images=0)[0]["too small"] == {}
 
 
 def test_a_wrong_teacher_shows(quick_config, tmp_path):

@@ -76,5 +76,5 @@ def test_a_level_of_unknown_stride(quick_config):
     config = quick_config(RETINANET)
     config.model.student.backbone._target_ = config.model.teacher.model.backbone._target_ = WithoutStrides
     (problem,) = problems(config, L(FGDHead)(boxes_by_stride=True))
-    assert "FGDHead: the stride of level 'p3' is unknown, by which boxes are scaled: leave boxes_by_stride" in problem
+    assert "FGDHead: boxes are scaled by the stride of level 'p3', which is unknown: leave boxes_by_stride" in problem
     assert problems(config, L(FGDHead)()) == []

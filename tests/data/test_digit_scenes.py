@@ -6,7 +6,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from cankd.data import DigitScenes, digit_images
+from cankd.data import DigitScenes, digit_images, register_digit_scenes
 from cankd.data.digit_images import TRAIN_DIGITS
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
@@ -139,3 +139,16 @@ def test_says_which_package_is_absent(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"scikit-learn ships, and it is not installed: pip install 'cankd\[demo\]'"):
         DigitScenes(split="val", num_images=1).build(str(tmp_path / "scenes"))
     assert not (tmp_path / "scenes").exists()
+
+
+def test_the_folder_of_data_sets_may_begin_with_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DETECTRON2_DATASETS", "~/data")
+    register_digit_scenes("scenes_at_home", DigitScenes(split="val", num_images=1))
+    try:
+        assert MetadataCatalog.get("scenes_at_home").json_file == str(
+            tmp_path / "data" / "scenes_at_home" / "annotations.json"
+        )
+    finally:
+        DatasetCatalog.remove("scenes_at_home")
+        MetadataCatalog.remove("scenes_at_home")

@@ -176,7 +176,7 @@ def test_refuses_a_model_without_teacher_and_a_loader_without_batch_size(mixed_c
         train(config)
     config = mixed_config()
     del config.dataloader.train.total_batch_size
-    with pytest.raises(UserError, match="dataloader.train has no total_batch_size, of which .*share is a share"):
+    with pytest.raises(UserError, match="share is one of dataloader.train.total_batch_size, which is not there"):
         build_unlabelled_loader(config, distiller)
 
 

@@ -167,7 +167,9 @@ def test_overrides_in_capitals_are_yacs_files():
     name = "COCO-Detection/retinanet_R_50_FPN_1x"
     with pytest.raises(ValueError, match="the overrides .'SOLVER.LR=1'. cannot be applied to .*SOLVER.LR"):
         load_config(f"{name}.yaml", ["SOLVER.LR=1"])
-    with pytest.raises(ValueError, match="R_50_FPN_1x.py is no yacs config, which the overrides .'SOLVER.BASE_LR=1'."):
+    with pytest.raises(
+        ValueError, match="the overrides .'SOLVER.BASE_LR=1'. need a yacs config, and .*R_50_FPN_1x.py is none"
+    ):
         load_config(f"{name}.py", ["SOLVER.BASE_LR=1"])
 
 

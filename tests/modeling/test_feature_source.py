@@ -224,6 +224,7 @@ def test_records_only_while_the_context_lasts():
         ([(21, 42), (42, 64)], 6),  # a convolution of 6×6, without padding
         ([(2, 5), (5, 8)], None),  # 43 and 48 would do
         ([(7, 7), (7, 7)], None),
+        ([(42, 64), (32, 48)], None),  # a map that shrinks as the image grows
     ],
 )
 def test_strides_are_measured_where_they_are_plain(positions, stride):

@@ -107,7 +107,9 @@ def test_an_older_comparison_has_no_costs(tmp_path, comparison):
 def test_another_file_of_that_name_is_refused(tmp_path, contents, name, tool):
     run = write_run(tmp_path / "run")
     (tmp_path / "run" / f"{name}.json").write_text(contents)
-    with pytest.raises(ValueError, match=f"run/{name}.json holds no tables of tools/{tool}.py .*: make it anew"):
+    with pytest.raises(
+        ValueError, match=f"run/{name}.json holds no tables of tools/{tool}.py .*: run tools/{tool}.py again"
+    ):
         make_report([("a", run)], str(tmp_path / "report"))
 
 

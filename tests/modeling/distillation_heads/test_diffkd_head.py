@@ -240,5 +240,5 @@ def test_a_level_of_one_position_is_left_out():
 
 def test_refuses_a_student_that_it_was_not_built_for():
     head = DiffKDHead(levels=["p3"], in_channels=4)
-    with pytest.raises(ValueError, match="built for 4 channels of the student's level 'p3', which has 3"):
+    with pytest.raises(ValueError, match="head.student_channels is 4, but the student's level 'p3' has 3 channels"):
         head.connect([LevelPair("p3", "p3", 8, 8, 3, 4)])

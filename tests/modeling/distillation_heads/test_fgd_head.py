@@ -130,7 +130,7 @@ def test_refuses_what_it_cannot_compare():
     rotated.batch[0]["instances"].gt_boxes = RotatedBoxes(torch.zeros(0, 5))
     with pytest.raises(ValueError, match="which have to be upright: these are rotated"):
         head(features, features, rotated)
-    with pytest.raises(ValueError, match="the stride of level 'p3' is unknown"):
+    with pytest.raises(ValueError, match="the stride of level 'p3', which is unknown"):
         head(features, features, context([torch.zeros(0, 4)], [(32, 32)], stride=None))
     with pytest.raises(ValueError, match="FGD halves the channels of level 'p3', but it has one"):
         FGDHead(levels=["p3"], in_channels=1)

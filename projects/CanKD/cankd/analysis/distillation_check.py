@@ -40,7 +40,7 @@ def check_distillation(
     Returns:
         What was found: "levels", "weights", "learning_rate"; "teacher" and "student", their metrics before training;
         "sizes" of the training images; "too small", how many of them are so small that a batch of such images is
-        distilled without a level, by level, and "left out", these levels;
+        distilled without a level, by level;
         "gradients", "parameters", "memory", "step" and "cost", see :func:`take_first_step`; "notes"; and "problems", a
         list of what has to be mended, empty if the run is ready. What a problem kept from being looked at is absent.
 
@@ -108,7 +108,6 @@ def _look_at(config, model, records, num_images, num_gpus, findings):
             found.update(take_first_step(config, model, records["train"], num_gpus, findings))
             batch_size = max(1, data.train.get("total_batch_size", 1) // (num_gpus * config.train.accumulate))
             found["too small"] = describe_small_images(model, sizes, batch_size, findings)
-            found["left out"] = list(found["too small"])
         if sizes is not None:
             found["sizes"] = {"smallest": sizes.smallest, "median": sizes.median, "largest": sizes.largest}
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
-from cankd.data import check_classes, check_crops, check_targets, dataset_names
+from cankd.data import check_training_data
 from cankd.engine import build_loader, build_optimizer, check_batch_size, choose_precision, measure_step, time_step
 from cankd.modeling import Distiller
 from cankd.utils import UserError, markdown_table
@@ -37,9 +37,7 @@ def take_first_step(
         UserError: if data and model do not fit, the method lacks what it needs, or the memory is too small.
     """
     if records is not None:
-        check_classes(records, model.student, dataset_names(config.dataloader.train.dataset))
-        check_crops(records, config.dataloader.train)
-        check_targets(records, config.dataloader.train, model.student)
+        check_training_data(records, config.dataloader.train, model.student)
     batch = _load_batch(config.dataloader.train, model, records, num_gpus * config.train.accumulate)
     arguments = model.train(), build_optimizer(config, model), batch, choose_precision(config.train)
     try:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import torch
-from cankd.modeling import Distiller, StepContext
+from cankd.modeling import Distiller
 from detectron2.structures import Boxes, Instances
 
 from .findings import Findings
@@ -69,7 +69,6 @@ def _find_skipped_levels(distiller, size, images):
     instances = Instances(size, gt_boxes=Boxes(torch.zeros(0, 4)), gt_classes=torch.zeros(0, dtype=torch.long))
     record = {"image": torch.zeros(3, height, width, dtype=torch.uint8), "height": height, "width": width}
     batch, skipped = [{**record, "instances": instances}] * images, set()
-    strides = {pair.student: pair.teacher_stride for pair in distiller.pairs}
     features = distiller.eval().compute_features(batch)
-    distiller.head(*features, StepContext(batch, strides), skipped=skipped)
+    distiller.head(*features, distiller.context_of(batch), skipped=skipped)
     return skipped

@@ -1,7 +1,7 @@
 import os
 
 from .center_crop import CenterCrop
-from .checks import check_classes, check_crops, check_image_classes, check_records, check_targets, num_classes_of
+from .checks import check_crops, check_image_classes, check_records, check_training_data, num_classes_of
 from .classification_mapper import ClassificationMapper
 from .coco_checks import check_coco, check_keypoints, complete_keypoints
 from .corruptions import (
@@ -22,13 +22,12 @@ from .image_folders import imagenet_classes, load_image_folder, register_image_f
 from .images import IMAGE_SUFFIXES, check_image, is_image_name, is_turned, list_images, naming_broken_image
 from .random_resized_crop import RandomResizedCrop
 from .records import dataset_names, load_records, metadata_of
-from .registration import register_datasets
+from .registration import dataset_root, register_datasets
 from .resumable_loader import ResumableLoader
 from .subsets import register_subset
 from .unlabelled import UnlabelledMapper, load_unlabelled, without_annotations
 
-_ROOT = os.getenv("DETECTRON2_DATASETS", "datasets")
-register_image_folders("imagenet", os.path.join(_ROOT, "imagenet"), class_names=imagenet_classes)
+register_image_folders("imagenet", os.path.join(dataset_root(), "imagenet"), class_names=imagenet_classes)
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))

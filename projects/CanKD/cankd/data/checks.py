@@ -31,6 +31,7 @@ __all__ = [
     "check_masks",
     "check_records",
     "check_targets",
+    "check_training_data",
     "num_classes_of",
 ]
 
@@ -81,6 +82,22 @@ def check_records(
 def num_classes_of(model: nn.Module) -> int | None:
     """Returns how many classes a detector or classifier predicts, None if it does not say."""
     return getattr(getattr(model, "roi_heads", model), "num_classes", None)
+
+
+def check_training_data(records: Sequence, loader: DictConfig, student: nn.Module) -> None:
+    """Makes sure that a training set and a student fit each other: classes, crops and targets.
+
+    Args:
+        records: in Detectron2's format.
+        loader: ``dataloader.train`` of a config.
+        student: is trained on them.
+
+    Raises:
+        UserError: if they do not.
+    """
+    check_classes(records, student, dataset_names(loader.dataset))
+    check_crops(records, loader)
+    check_targets(records, loader, student)
 
 
 def check_classes(records: Sequence, student: nn.Module, names: Sequence[str] = ()) -> None:

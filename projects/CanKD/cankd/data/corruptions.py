@@ -1,15 +1,14 @@
 """The corruptions of COCO-C (Michaelis et al. 2019), with pixels that nothing but image, kind and severity decides."""
 
-import contextlib
 import copy
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import detectron2.data.transforms as T
 import numpy as np
-from cankd.utils import UserError, orders_differ
+from cankd.utils import UserError, orders_differ, preserved_random_state
 from torch.utils.data import Dataset
 
 from .file_naming_mapper import FileNamingMapper
@@ -92,7 +91,8 @@ def corrupt(image: np.ndarray, cell: Cell, image_id: Any) -> np.ndarray:
     seed = int.from_bytes(digest[:4], "little")
     # These two ask the operating system for entropy unless they get a seed; the others draw from NumPy's global state.
     seeded = {"seed": seed} if cell.corruption in ("impulse_noise", "glass_blur") else {}
-    with _numpy_seed(seed):
+    with preserved_random_state():
+        np.random.seed(seed)
         return library.corrupt(image, severity=cell.severity, corruption_name=cell.corruption, **seeded)
 
 
@@ -111,16 +111,6 @@ def compile_corruptions(cells: Iterable[Cell]) -> str:
         return importlib.metadata.version(_LIBRARY)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-@contextlib.contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
-    state = np.random.get_state()
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        np.random.set_state(state)
 
 
 def _import_library():

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from .digit_images import CLASSES, DigitImages, save_png
 from .image_folders import load_image_folder
+from .registration import dataset_root
 
 __all__ = ["DigitPatches", "register_digit_patches"]
 
@@ -75,7 +76,7 @@ def register_digit_patches(name: str, patches: DigitPatches) -> None:
         name: data set name, for example "digit_patches_train"; also that of the folder, which has one a class.
         patches: what to draw.
     """
-    folder = os.path.join(os.getenv("DETECTRON2_DATASETS", "datasets"), name)
+    folder = os.path.join(dataset_root(), name)
 
     def load():
         patches.build(folder)

@@ -13,6 +13,7 @@ from detectron2.data.datasets.coco import load_coco_json
 from tqdm import tqdm
 
 from .digit_images import CLASSES, DigitImages, save_png
+from .registration import dataset_root
 
 __all__ = ["DigitScenes", "register_digit_scenes"]
 
@@ -81,9 +82,9 @@ class DigitScenes(DigitImages):
         image += rng.normal(0, rng.uniform(2, 12), image.shape)
         return image.clip(0, 255).round().astype(np.uint8), semantic, annotations
 
-    def _place(self, rng, size, boxes, attempts=20):
-        """Finds a box ``(x0, y0, x1, y1)`` that keeps clear of the others, or None if all attempts fail."""
-        for _ in range(attempts):
+    def _place(self, rng, size, boxes):
+        """Finds a box ``(x0, y0, x1, y1)`` that keeps clear of the others, or None if twenty attempts fail."""
+        for _ in range(20):
             x, y = rng.integers(0, self.image_size - size + 1, 2).tolist()
             if all(x >= b[2] or b[0] >= x + size or y >= b[3] or b[1] >= y + size for b in boxes):
                 return x, y, x + size, y + size
@@ -137,7 +138,7 @@ def register_digit_scenes(name: str, scenes: DigitScenes) -> None:
         name: data set name, for example "digit_scenes_train"; also the folder's name.
         scenes: what to draw.
     """
-    folder = os.path.join(os.getenv("DETECTRON2_DATASETS", "datasets"), name)
+    folder = os.path.join(dataset_root(), name)
     json_file = os.path.join(folder, "annotations.json")
     image_root = os.path.join(folder, "images")
 

@@ -4,7 +4,12 @@ import runpy
 
 from cankd.utils import UserError, place_of, where
 
-__all__ = ["register_datasets"]
+__all__ = ["dataset_root", "register_datasets"]
+
+
+def dataset_root() -> str:
+    """Returns the folder of the built-in data sets, ``$DETECTRON2_DATASETS``, as Detectron2 reads it."""
+    return os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 
 def register_datasets(path: str) -> None:

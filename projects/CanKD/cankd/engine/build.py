@@ -49,7 +49,6 @@ def build_model(config: DictConfig) -> nn.Module:
         UserError: if the device does not exist, a part of the model cannot be built, or the student's head does not
             fit its anchors.
     """
-    check_device(config.train.device)
     model = config.model
     if is_distillation(config):
         student = build_part("model.student", model.student)
@@ -62,6 +61,7 @@ def build_model(config: DictConfig) -> nn.Module:
         for module in model.modules():
             if isinstance(module, FCOSHead):  # Detectron2's losses write what is float32 into what it gives
                 module.register_forward_hook(_give_float32)
+    check_device(config.train.device)
     return model.to(config.train.device)
 
 

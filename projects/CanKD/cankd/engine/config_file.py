@@ -67,7 +67,7 @@ def read_config(
     if isinstance(config, CfgNode):
         config = convert_yacs(config)
     elif yacs_overrides:
-        raise UserError(f"{called} is no yacs config, which the overrides {list(yacs_overrides)} are for")
+        raise UserError(f"the overrides {list(yacs_overrides)} need a yacs config, and {called} is none")
     if absent := set(needed) - set(config):
         raise UserError(
             f"{called} defines no {' and no '.join(sorted(absent))}; a config of this script has "

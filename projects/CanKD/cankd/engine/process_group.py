@@ -123,8 +123,8 @@ def _create_local_group(local_rank):
     size = len(local_ranks) // local_ranks.count(0)
     if local_ranks != [rank % size for rank in range(len(local_ranks))]:
         raise UserError(
-            f"the processes have the numbers {local_ranks} on their machines, but every machine has to have as many, "
-            "the first the first ones: for srun, --ntasks-per-node and --distribution=block"
+            f"the processes have the numbers {local_ranks} on their machines, but every machine needs the same number "
+            "of processes, one machine after the other: for srun, --ntasks-per-node and --distribution=block"
         )
     comm.create_local_process_group(size)
     comm.synchronize()

@@ -7,12 +7,9 @@ import torch
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.data import (
     ResumableLoader,
-    check_classes,
-    check_crops,
     check_image_classes,
     check_records,
-    check_targets,
-    dataset_names,
+    check_training_data,
     load_records,
 )
 from cankd.evaluation import build_evaluator
@@ -230,9 +227,7 @@ def _build_loader(loader, student=None, options=None):
             records, loader.dataset, mapper, skip_broken=skip_broken, read_all_images=read_all_images
         )
     if student is not None:
-        check_classes(records, student, dataset_names(loader.dataset))
-        check_crops(records, loader)
-        check_targets(records, loader, student)
+        check_training_data(records, loader, student)
     return build_loader(loader, mapper=mapper, dataset=records)
 
 

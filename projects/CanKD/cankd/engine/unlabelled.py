@@ -128,6 +128,8 @@ def _build_mapper(options, loader, record):
 def _count_images(loader, share, accumulate):
     """Returns the unlabelled images of a step, of all processes; each part of a batch has as many."""
     if "total_batch_size" not in loader:
-        raise UserError(f"dataloader.train has no total_batch_size, of which {UNLABELLED_KEY}.share is a share: set it")
+        raise UserError(
+            f"{UNLABELLED_KEY}.share is one of dataloader.train.total_batch_size, which is not there: set it"
+        )
     parts = comm.get_world_size() * accumulate
     return max(1, round(share * loader.total_batch_size / parts)) * parts

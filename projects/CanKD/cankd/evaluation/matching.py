@@ -1,8 +1,8 @@
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from detectron2.structures import Boxes, BoxMode, Instances, pairwise_iou
+from detectron2.data.detection_utils import annotations_to_instances
+from detectron2.structures import Instances, pairwise_iou
 from torch import Tensor
 
 __all__ = ["annotated_instances", "confident_instances", "match_greedily"]
@@ -49,9 +49,6 @@ def annotated_instances(annotations: Sequence[dict], image_size: tuple[int, int]
         image_size: height and width of the image, in pixels.
         crowds: whether crowds are among them.
     """
-    annotations = [a for a in annotations if crowds or not a.get("iscrowd", 0)]
-    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
-    true = Instances(image_size)
-    true.gt_boxes = Boxes(torch.tensor(np.array(boxes).reshape(-1, 4), dtype=torch.float))
-    true.gt_classes = torch.tensor([a["category_id"] for a in annotations], dtype=torch.long)
-    return true
+    keys = "bbox", "bbox_mode", "category_id"  # without masks, which would take long to read
+    kept = [{key: a[key] for key in keys} for a in annotations if crowds or not a.get("iscrowd", 0)]
+    return annotations_to_instances(kept, image_size)

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import logging
 from collections import Counter
@@ -12,7 +13,16 @@ from torch import Tensor, nn
 from .distillation_heads import DistillationHead, StepContext
 from .distillation_heads.distillation_head import naming
 from .feature_source import FeatureSource, backbone_shapes, has_module
-from .levels import check_sizes, choose_levels, describe_pairs, is_path, match_levels, padded_size, pair_features
+from .levels import (
+    BatchSize,
+    check_sizes,
+    choose_levels,
+    describe_pairs,
+    is_path,
+    match_levels,
+    padded_size,
+    pair_features,
+)
 from .losses import losses_by_name
 from .teacher import Teacher
 
@@ -132,14 +142,18 @@ class Distiller(nn.Module):
         return {name: torch.lerp(loss, others[name], share) for name, loss in losses.items()}
 
     def _compare(self, features, batched_inputs):
-        context = StepContext(batched_inputs, {pair.student: pair.teacher_stride for pair in self.pairs})
         skipped = set()
-        try:
-            losses = self.head(*features, context, skipped=skipped)
-        except UserError as error:
-            raise ComparisonError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
+        with self._naming_pairs():
+            losses = self.head(*features, self.context_of(batched_inputs), skipped=skipped)
         self._log_skipped(skipped, batched_inputs)
         return losses
+
+    @contextlib.contextmanager
+    def _naming_pairs(self):
+        try:
+            yield
+        except UserError as error:
+            raise ComparisonError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
 
     def _log_skipped(self, skipped, batched_inputs):
         for level in sorted(skipped - self.skipped_batches.keys()):
@@ -162,6 +176,10 @@ class Distiller(nn.Module):
             return losses  # DistributedDataParallel waits for every parameter
         return {name: loss.detach() for name, loss in losses.items()}  # the optimizer leaves the head alone
 
+    def context_of(self, batched_inputs: Sequence[Mapping]) -> StepContext:
+        """Returns what a head may need of a batch beside the features."""
+        return StepContext(batched_inputs, {pair.student: pair.teacher_stride for pair in self.pairs})
+
     def record_student_features(self):
         """Returns a context that gives a dict, which fills with the student's features at the distilled levels."""
         return self._source.record()
@@ -182,11 +200,9 @@ class Distiller(nn.Module):
         """Returns the features by the student's level names, each pair of one size."""
         images = [record["image"].shape[-2:] for record in batched_inputs]
         size = tuple(max(sides) for sides in zip(*images))
-        padded = padded_size(self.student, size), self.teacher.padded_size(size)
-        try:
-            check_sizes(self.pairs, student_features, teacher_features, size, *padded)
-        except UserError as error:
-            raise ComparisonError(f"{error}. Distilled are:\n{describe_pairs(self.pairs)}") from error
+        sizes = BatchSize(size, padded_size(self.student, size), self.teacher.padded_size(size))
+        with self._naming_pairs():
+            check_sizes(self.pairs, student_features, teacher_features, sizes)
         return pair_features(self.pairs, student_features, teacher_features)
 
     def _log_correlations(self, student_features, teacher_features):

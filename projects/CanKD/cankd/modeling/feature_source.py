@@ -277,19 +277,29 @@ class _Tap:
 
 
 def _common_stride(sides):
-    """Finds the stride from sides of two images and of their maps, None if it is unknown, or another by axis.
-
-    A convolution without padding, or whose stride does not divide the side, leaves a position out.
-    """
-    strides = set()
-    for a, b, m, n in sides:
-        growth = (b - a) / (n - m) if n != m else (a / m if a == b else 0)
-        near = range(max(1, math.floor(growth / 2)), math.ceil(growth * 2) + 1)
-        fitting = [
-            s for s in near if all(n in (side // s - 1, side // s, -(-side // s)) for side, n in ((a, m), (b, n)))
-        ]
-        strides.add(int(growth) if growth and growth == int(growth) else fitting[0] if len(fitting) == 1 else None)
+    """Finds the stride from sides of two images and of their maps, None if it is unknown, or another by axis."""
+    strides = {_axis_stride(*axis) for axis in sides}
     return strides.pop() if len(strides) == 1 else None
+
+
+def _axis_stride(small, large, small_map, large_map):
+    """Finds the stride along one axis, from sides of images in pixels and of maps in positions."""
+    if large_map > small_map:
+        growth = (large - small) / (large_map - small_map)
+    elif small == large:
+        growth = small / small_map
+    else:
+        return None
+    if growth.is_integer():
+        return int(growth)
+    near = range(max(1, math.floor(growth / 2)), math.ceil(growth * 2) + 1)
+    fitting = [stride for stride in near if _fits(small, small_map, stride) and _fits(large, large_map, stride)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def _fits(side, positions, stride):
+    """A convolution without padding, or whose stride does not divide the side, leaves a position out."""
+    return positions in (side // stride - 1, side // stride, -(-side // stride))
 
 
 def _grows(small, large):

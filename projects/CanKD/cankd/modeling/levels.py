@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from cankd.utils import UserError
@@ -193,13 +194,19 @@ def padded_size(model: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     return tuple(max(square, math.ceil(side / multiple) * multiple) for side in size)
 
 
+class BatchSize(NamedTuple):
+    """Height and width of a batch's largest image, in pixels: its own, and as each model pads it."""
+
+    image: tuple[int, int]
+    student: tuple[int, int]
+    teacher: tuple[float, float]
+
+
 def check_sizes(
     pairs: Iterable[LevelPair],
     student_features: Mapping[str, Tensor],
     teacher_features: Mapping[str, Tensor],
-    image_size: tuple[int, int],
-    student_size: tuple[int, int],
-    teacher_size: tuple[int, int],
+    size: BatchSize,
 ) -> None:
     """Makes sure that two maps show the same part of an image, as their strides promise.
 
@@ -208,8 +215,7 @@ def check_sizes(
     Args:
         pairs: the levels.
         student_features, teacher_features: by each model's own names.
-        image_size: height and width of a batch's largest image, in pixels.
-        student_size, teacher_size: the same with each model's padding.
+        size: of the batch that they were computed from.
 
     Raises:
         UserError: if they do not.
@@ -221,12 +227,11 @@ def check_sizes(
         if pair.student_stride is None:
             agree = student.shape[2:] == teacher.shape[2:]
         else:
-            agree = _coverage(student, pair.student_stride, image_size, student_size) == _coverage(
-                teacher, pair.teacher_stride, image_size, teacher_size
-            )
+            seen = _coverage(student, pair.student_stride, size.image, size.student)
+            agree = seen == _coverage(teacher, pair.teacher_stride, size.image, size.teacher)
         if not agree:
             raise UserError(
-                f"for images of {_times(image_size)} the student's {pair.student!r} is {_times(student.shape[2:])} and "
+                f"for images of {_times(size.image)} the student's {pair.student!r} is {_times(student.shape[2:])} and "
                 f"the teacher's {pair.teacher!r} is {_times(teacher.shape[2:]) or 'no map'}, which their strides do "
                 "not explain: the two would be compared at different places. Correct what the backbone's "
                 "output_shape() says, or choose another level"

@@ -2,7 +2,7 @@ import math
 from collections.abc import Mapping
 
 from cankd.evaluation import METRICS
-from cankd.utils import markdown_table
+from cankd.utils import markdown_table, spread
 
 __all__ = ["box_metrics_table", "gap_closed"]
 
@@ -28,9 +28,5 @@ def box_metrics_table(results: Mapping[str, Mapping[str, float]], *, student: st
         values = [metrics[name] for name in names]
         share = gap_closed(results[student]["AP"], metrics["AP"], results[teacher]["AP"])
         is_end = title in (student, teacher) or math.isnan(share)
-        rows.append([title, *(_format(v) for v in values), "" if is_end else f"{share:.0%}"])
+        rows.append([title, *(spread([v]) for v in values), "" if is_end else f"{share:.0%}"])
     return markdown_table(rows, ["", *names, "gap closed"])
-
-
-def _format(value):
-    return "–" if math.isnan(value) else f"{value:.1f}"

@@ -29,7 +29,7 @@ def plot_runs(curves: Mapping[str, Curves], path: str, *, teacher: float | None 
     make_output_dir(os.path.dirname(path))
     stem, suffix = os.path.splitext(path)
     if suffix == ".json" or os.path.basename(stem) in _RUN_FILES:
-        raise UserError(f"{path} is no place for a picture, beside which goes {stem}.json: choose another file name")
+        raise UserError(f"the numbers beside {path} would replace {stem}.json: choose another file name")
     found = {key for of_run in curves.values() for key in of_run}
     if metric and metric not in found:
         scores = sorted(key for key in found if "/" in key)

@@ -164,7 +164,7 @@ def _read_tables(path, to_html, tool):
         return command + "".join(to_html(contents))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} holds no tables of {tool} ({type(error).__name__}: {error}): make it anew by that, or take it away"
+            f"{path} holds no tables of {tool} ({type(error).__name__}: {error}): run {tool} again, or remove the file"
         ) from error
 
 

@@ -63,7 +63,7 @@ def _check(context, level, images, by_stride):
         )
     if by_stride and not context.strides.get(level):
         raise UserError(
-            f"the stride of level {level!r} is unknown, by which boxes are scaled: leave boxes_by_stride out"
+            f"boxes are scaled by the stride of level {level!r}, which is unknown: leave boxes_by_stride out"
         )
 
 

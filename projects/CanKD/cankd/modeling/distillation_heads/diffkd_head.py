@@ -1,5 +1,4 @@
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -84,20 +83,9 @@ class DiffKDHead(DistillationHead):
         for part in ("student_adapter", "encoder", "decoder", "noise_adapter", "denoiser", "projection"):
             self.add_module(part, LevelDict())
 
-    def connect(self, pairs: Sequence[LevelPair]) -> None:
-        """See :meth:`DistillationHead.connect`."""
-        super().connect(pairs)
-        for pair in pairs:
-            if pair.student in self.levels:
-                self._check_adapter(pair)
-
-    def _check_adapter(self, pair):
-        channels = self.student_adapter[pair.student].in_channels
-        if channels != pair.student_channels:
-            raise UserError(
-                f"the head was built for {channels} channels of the student's level {pair.student!r}, which has "
-                f"{pair.student_channels}: leave head.in_channels out, or set head.student_channels to that"
-            )
+    def adapter_of(self, level: str) -> nn.Module | None:
+        """See :meth:`DistillationHead.adapter_of`."""
+        return self.student_adapter[level]
 
     def build_level(self, pair: LevelPair) -> None:
         """See :meth:`DistillationHead.build_level`."""
