@@ -136,6 +136,14 @@ def test_a_metric_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
     assert run(tmp_path, [None, 10.0], metric="bbox/AP", max_iter=2, resume=True) == [1]
 
 
+def test_without_boxes_masks_have_no_metric_yet_but_a_misspelt_one_is_refused(tmp_path):
+    nothing = {"bbox": {"AP": math.nan}}
+    run(tmp_path, [nothing, {"bbox": {"AP": 1.0}, "segm": {"AP": 2.0}}], max_iter=2, metric="segm/AP")
+    assert steps(tmp_path, "model_best.pth") == 2
+    with pytest.raises(ValueError, match="is 'box/AP', which this evaluation does not give"):
+        run(tmp_path / "other", [nothing], max_iter=1, metric="box/AP")
+
+
 @pytest.mark.parametrize(
     "results, metric",
     [

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from cankd.checkpoint import DistillationCheckpointer
-from cankd.evaluation import first_metric
+from cankd.evaluation import first_metric, lacks_boxes
 from cankd.utils import UserError, read_record, write_json
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
@@ -105,9 +105,8 @@ class BestCheckpoint(HookBase):
     def _take(self, iteration, metrics):
         if self._metric == AUTO:
             self._metric = first_metric(metrics) or next(iter(metrics))
-        nothing_found = math.isnan(metrics.get("bbox/AP", 0.0))  # then the metrics of masks may be absent
         is_unknown = self._metric not in metrics and not any(map(math.isfinite, self._values.values()))
-        if is_unknown and not nothing_found:
+        if is_unknown and not lacks_boxes(self._metric, metrics):
             names = [name for name in metrics if "-" not in name] or list(metrics)  # those of all classes
             raise UserError(
                 f"train.best is {self._metric!r}, which this evaluation does not give; it gives {', '.join(names)}. "

@@ -1,16 +1,16 @@
 import contextlib
 import copy
 import glob
-import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cankd.evaluation import value_or_zero
+from cankd.evaluation import lacks_boxes, value_or_zero
 from cankd.modeling.distillation_heads.detkds_head import DetKDSHead
 from cankd.utils import ComparisonError, NonFiniteError, UserError, read_record, write_json
 from detectron2.config import LazyCall
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from omegaconf import DictConfig
 
@@ -79,9 +79,8 @@ class Candidates:
         results = contents["results"]
         if contents["failure"] or self._metric in results.get(self._task, {}):
             return
-        box_ap = results.get("bbox", {}).get("AP", 0.0)
-        if self._task in ("segm", "keypoints") and (box_ap is None or math.isnan(box_ap)):
-            return  # nothing was detected
+        if lacks_boxes(f"{self._task}/{self._metric}", flatten_results_dict(results)):
+            return
         given = ", ".join(f"{task}/{name}" for task, metrics in results.items() for name in metrics if "-" not in name)
         raise UserError(f"the metric is {self._task}/{self._metric}; the evaluator gives {given or 'nothing'}")
 

@@ -7,7 +7,7 @@ from .confusion_counts import ConfusionCounts
 from .confusion_matrix import COUNTINGS, ConfusionMatrix
 from .lvis_evaluation import LVISEvaluator
 from .matching import annotated_instances, confident_instances, match_greedily
-from .metrics import METRICS, ROBUSTNESS_METRICS, TASK_TITLES, first_metric, main_metric, value_or_zero
+from .metrics import METRICS, ROBUSTNESS_METRICS, TASK_TITLES, first_metric, lacks_boxes, main_metric, value_or_zero
 from .panoptic_evaluation import PanopticEvaluator
 from .robustness import Grid, mean_corruption_error, metric_of, severity_means, summarize_robustness
 from .sem_seg_evaluation import SemSegEvaluator

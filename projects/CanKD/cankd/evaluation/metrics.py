@@ -1,9 +1,17 @@
 """The metrics of Detectron2's evaluators by task, the most telling first."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-__all__ = ["METRICS", "ROBUSTNESS_METRICS", "TASK_TITLES", "first_metric", "main_metric", "value_or_zero"]
+__all__ = [
+    "METRICS",
+    "ROBUSTNESS_METRICS",
+    "TASK_TITLES",
+    "first_metric",
+    "lacks_boxes",
+    "main_metric",
+    "value_or_zero",
+]
 
 TASK_TITLES = {
     "bbox": "Boxes",
@@ -44,6 +52,17 @@ def first_metric(names: Collection[str]) -> str | None:
     """Returns the most telling of metrics such as ``bbox/AP``, None if none is known."""
     known = (f"{task}/{name}" for task, of_task in METRICS.items() for name in of_task)
     return next((name for name in known if name in names), None)
+
+
+def lacks_boxes(metric: str, metrics: Mapping[str, float | None]) -> bool:
+    """Tells whether a metric of masks or keypoints may be absent because no box was detected.
+
+    Args:
+        metric: ``task/name``.
+        metrics: what an evaluation gave, by ``task/name``.
+    """
+    box_ap = metrics.get("bbox/AP", 0.0)
+    return metric.startswith(("segm/", "keypoints/")) and (box_ap is None or math.isnan(box_ap))
 
 
 def value_or_zero(value: float | None) -> float:
