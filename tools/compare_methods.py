@@ -51,7 +51,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--methods", nargs="+", required=True, metavar="[TITLE=]METHOD", help=help)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--iterations", type=int, help="of each training, instead of the config's train.max_iter")
-    help = "trainings at a time, each on a GPU of its own if there are so many (default: 1)"
+    help = "trainings at a time, each on a GPU of its own if there are enough (default: 1)"
     parser.add_argument("--jobs", type=int, default=1, help=help)
     parser.add_argument("--output", default="output/methods", metavar="DIR", help="default: output/methods")
     parser.add_argument("--runs", metavar="DIR", help="where the trainings write (default: OUTPUT/runs)")

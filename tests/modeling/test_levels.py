@@ -3,8 +3,8 @@ import contextlib
 import pytest
 import torch
 from cankd.modeling.levels import (
-    BatchSize,
     LevelPair,
+    PaddedSizes,
     check_sizes,
     choose_levels,
     describe_pairs,
@@ -116,7 +116,7 @@ def test_maps_show_the_same_part_of_an_image(student, teacher, size, padded, fit
     pair = LevelPair("p3", "c3", 8, 8, 4, 4)
     maps = {"p3": torch.zeros(1, 4, *student)}, {"c3": torch.zeros(1, 4, *teacher)}
     with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="which their strides do not explain"):
-        check_sizes([pair], *maps, BatchSize(size, size, padded))
+        check_sizes([pair], *maps, PaddedSizes(size, size, padded))
 
 
 @pytest.mark.parametrize("side, fits", [(3, True), (6, False)])
@@ -125,7 +125,7 @@ def test_maps_of_unknown_strides_have_one_size(side, fits):
     with (
         contextlib.nullcontext() if fits else pytest.raises(ValueError, match="'a' is 3×3 and the teacher's 'a' is 6×6")
     ):
-        check_sizes([LevelPair("a", "a", None, None, 4, 4)], *maps, BatchSize((99, 99), (99, 99), (99, 99)))
+        check_sizes([LevelPair("a", "a", None, None, 4, 4)], *maps, PaddedSizes((99, 99), (99, 99), (99, 99)))
 
 
 def test_padding_is_what_the_backbone_asks_for():

@@ -88,6 +88,8 @@ def test_a_teacher_of_other_classes_is_left_out(labelled, tmp_path, caplog):
     models = {"student": load(lambda records: [{"classes": torch.tensor([1, 0])} for _ in records])}
     models["teacher"] = load(Teacher())
     assert list(compare_confusion(models, labelled, str(tmp_path))) == ["student"]
-    assert "The data set has 2 classes, and the teacher predicts another number, which is left out" in caplog.text
-    with pytest.raises(ValueError, match="the teacher predicts another number"):
+    assert (
+        "The data set has 2 classes, and another number is predicted by the teacher, which is left out" in caplog.text
+    )
+    with pytest.raises(ValueError, match="another number is predicted by the teacher"):
         compare_confusion({"teacher": models["teacher"]}, labelled, str(tmp_path))

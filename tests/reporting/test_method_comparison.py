@@ -320,9 +320,10 @@ def test_a_run_that_goes_on_keeps_what_it_knew(tmp_path):
     known, unknown = {"config": "a", "weights": "b", "data": "c"}, {"config": "a", "weights": "b", "data": ""}
     for described, goes_on in ((known, False), (unknown, True), (known, True), ({**known, "data": "d"}, False)):
         (tmp_path / "last_checkpoint").write_text("x")
-        method_comparison._begin(str(tmp_path), described)
+        code = method_comparison._begin(str(tmp_path), described, f"code of {described['data']}")
         assert (tmp_path / "last_checkpoint").exists() == goes_on
-    assert json.loads((tmp_path / "begun_with.json").read_text()) == {**known, "data": "d"}
+        assert code == f"code of {'d' if described['data'] == 'd' else 'c'}"  # that it was begun with
+    assert json.loads((tmp_path / "begun_with.json").read_text()) == {**known, "data": "d", "code": "code of d"}
 
 
 def test_a_teacher_of_other_classes_has_no_row(tmp_path, monkeypatch, caplog):

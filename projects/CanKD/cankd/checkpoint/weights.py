@@ -22,7 +22,7 @@ from .efficientnet import rename_efficientnet
 __all__ = [
     "LoadReport",
     "VerifyingCheckpointer",
-    "find_checkpoint",
+    "check_checkpoint",
     "load_all_weights",
     "read_checkpoint",
     "read_weights",
@@ -86,8 +86,8 @@ def _describe_shapes(name, in_file, in_model):
     return f"{name}: {in_file} in the file, {in_model} in the model"
 
 
-def find_checkpoint(path: str) -> str:
-    """Returns where a checkpoint is on this machine; one from elsewhere is fetched.
+def check_checkpoint(path: str) -> None:
+    """Makes sure that a checkpoint is there; one from elsewhere is fetched.
 
     Args:
         path: file, URL, or any other that Detectron2 reads.
@@ -104,7 +104,6 @@ def find_checkpoint(path: str) -> str:
             f"there is no checkpoint {path}{place_of(path)}: check the path. A teacher that a config of its own trains "
             "has to be trained first"
         )
-    return local
 
 
 class VerifyingCheckpointer(DetectionCheckpointer):
@@ -129,7 +128,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         self.report = self.matched_by_suffix = None
         if path:
             self._path = path.split("?")[0]  # Detectron2 takes ?matching_heuristics=True behind a path
-            find_checkpoint(self._path)
+            check_checkpoint(self._path)
         try:
             return super().load(path, *args, **kwargs)
         finally:

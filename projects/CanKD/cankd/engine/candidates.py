@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 
 from .methods import add_up
-from .result_fingerprint import agree, result_fingerprints
+from .result_fingerprint import fingerprints_agree, result_fingerprints
 from .training import train
 
 __all__ = ["Candidates", "Genes"]
@@ -64,10 +64,10 @@ class Candidates:
         """
         config = self._config_of(heads)
         config.train.update(max_iter=self._iterations, eval_period=0)
-        fingerprints = result_fingerprints(config)
+        fingerprints = comm.all_gather(result_fingerprints(config))[0]
         config.train.output_dir = os.path.join(self._output_dir, fingerprints["config"][:16])
         contents = comm.all_gather(read_record(f"{config.train.output_dir}.json", _ENTRIES))[0]
-        if contents is None or not agree(contents, fingerprints):
+        if contents is None or not fingerprints_agree(contents, fingerprints):
             contents = comm.all_gather(self._train(config, heads))[0]
         self._check(contents)
         score = value_or_zero(contents["results"].get(self._task, {}).get(self._metric))

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class GracefulStop(HookBase):
-    """Ends training in order when SIGTERM or SIGINT asks for it: the step is finished and saved, so nothing is lost.
+    """Ends training in order when a signal asks for it: the step is finished and saved, so nothing is lost.
 
     All processes stop after the same step, whichever of them got the signal. A second request ends a process at once.
     The steps before an error are saved, too.
@@ -66,9 +66,10 @@ class GracefulStop(HookBase):
 
     @contextlib.contextmanager
     def saving_on_error(self) -> Iterator[None]:
-        """Within it, an error in training or evaluation loses no finished step: a broken image, say, or an evaluator's.
+        """Within it, an error of this process loses no finished step: that of a broken image, say, or an evaluator's.
 
-        Weights on their way to infinity are not saved.
+        Weights on their way to infinity are not saved. Of several processes, the first may be ended before it has
+        saved if another fails.
         """
         try:
             yield
@@ -77,8 +78,8 @@ class GracefulStop(HookBase):
         except (Exception, KeyboardInterrupt):
             try:
                 self._save()
-            except Exception:  # on a full disk, say; the error that comes first is told
-                logger.exception("The steps since the last checkpoint are not saved")
+            except Exception as error:  # on a full disk, say
+                logger.error("The steps since the last checkpoint are not saved: %s", error)
             raise
 
     def _stop_evaluation(self, number):

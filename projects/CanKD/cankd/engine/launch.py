@@ -26,8 +26,8 @@ def launch(
     """Runs a function in one process or several, and ends all of them in order.
 
     Several processes are started here, as Detectron2's ``launch`` does, or have been started by torchrun or SLURM's
-    srun, which is found out from the environment. SIGTERM and SIGINT are passed on to all. If one process fails, the
-    others are ended within seconds, on all machines.
+    srun, which is found out from the environment. Signals that ask to stop are passed on to all. If one process fails,
+    the others are ended within seconds, on all machines.
 
     Args:
         main: what each process runs.

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 import torch
-from cankd.checkpoint import find_checkpoint
+from cankd.checkpoint import check_checkpoint
 from cankd.utils import UserError, lock_directory, make_output_dir, remove_unfinished
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
@@ -38,8 +38,7 @@ _OPTION = "train.output_dir="  # what stands before its path in a message
 def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     """Does what Detectron2's ``default_setup`` does, once it is sure that the run can be written and has its device.
 
-    The config is written whole or not at all. An evaluation saves its options as ``evaluation_config.yaml``, so that a
-    run's own ``config.yaml`` stays.
+    An evaluation saves its options as ``evaluation_config.yaml``, so that a run's own ``config.yaml`` stays.
 
     Args:
         config: the whole config.
@@ -55,8 +54,8 @@ def prepare_run(config: DictConfig, args: argparse.Namespace) -> None:
     if config_file := getattr(args, "config_file", ""):
         with open(find_config_file(config_file)) as f:
             logger.info("Contents of %s:\n%s", config_file, f.read())
-    if comm.is_main_process():
-        save_config(config, os.path.join(output_dir, "evaluation_config.yaml" if args.eval_only else "config.yaml"))
+    if comm.is_main_process() and args.eval_only:
+        save_config(config, os.path.join(output_dir, "evaluation_config.yaml"))
     seed_all_rng(None if config.train.seed < 0 else config.train.seed + rank)
     torch.backends.cudnn.benchmark = not args.eval_only and config.train.get("cudnn_benchmark", False)
 
@@ -132,7 +131,7 @@ def check_checkpoints(config: DictConfig) -> None:
     """
     for path in (config.train.init_checkpoint, config.model.teacher.weights):
         if path:
-            find_checkpoint(path.split("?")[0])
+            check_checkpoint(path.split("?")[0])
 
 
 def check_parts(config: DictConfig) -> None:

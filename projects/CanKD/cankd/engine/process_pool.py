@@ -16,7 +16,7 @@ def run_in_processes(
 ) -> None:
     """Calls a function with each of several arguments, each in a process of its own.
 
-    SIGTERM and SIGINT are passed on to the processes, and no more are started.
+    A signal that asks to stop is passed on to the processes, and no more are started.
 
     Args:
         function: and its arguments and results can be pickled. It gets an argument and a number below ``jobs``, which

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import inspect
 import os
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,13 +19,17 @@ from .build import test_data
 from .config_text import describe_config
 from .yacs_file import parse_yacs
 
-__all__ = ["agree", "code_fingerprint", "result_fingerprints", "teacher_fingerprints"]
+__all__ = ["code_fingerprint", "fingerprints_agree", "result_fingerprints", "teacher_fingerprints"]
 
-# What of a yacs config says where and how fast a run is made, and how often it is saved and evaluated on the way.
+# What of a yacs config says where and how fast a run is made, and how often it is saved and evaluated on the way; and
+# what train.seed and train.init_checkpoint say, too.
 _NEUTRAL_KEYS = (
     "OUTPUT_DIR",
     "CUDNN_BENCHMARK",
+    "SEED",
+    "VIS_PERIOD",
     "MODEL.DEVICE",
+    "MODEL.WEIGHTS",
     "DATALOADER.NUM_WORKERS",
     "SOLVER.CHECKPOINT_PERIOD",
     "TEST.EVAL_PERIOD",
@@ -57,7 +62,7 @@ def teacher_fingerprints(config: DictConfig) -> dict[str, str]:
     }
 
 
-def agree(found: Mapping[str, Any], fingerprints: Mapping[str, str]) -> bool:
+def fingerprints_agree(found: Mapping[str, Any], fingerprints: Mapping[str, str]) -> bool:
     """Tells whether what was written down once is what holds now, as far as both are known."""
     return all(not value or found.get(key) in (value, "", None) for key, value in fingerprints.items())
 
@@ -79,9 +84,10 @@ def config_fingerprint(config: DictConfig) -> str:
 
 
 def code_fingerprint(config: DictConfig) -> str:
-    """Names the contents of the files of the user's own that the config's classes and functions are from."""
-    files = {_source_file(value) for value in _values(OmegaConf.to_container(config, resolve=False))}
-    return _hash_files(*sorted(file for file in files if file and is_own_file(file)))
+    """Names the contents of the files of the user's own that the config's functions and methods are from."""
+    values = _values(OmegaConf.to_container(config, resolve=False))
+    files = {file for value in values for file in _source_files(value) if is_own_file(file)}
+    return _hash_files(*sorted(files))
 
 
 def _without_paths(config):
@@ -146,11 +152,12 @@ def _values(node: Any) -> Iterator[Any]:
         yield node
 
 
-def _source_file(value):
-    """Returns the file that a class, a function or an object's class is from, "" if it is not known."""
+def _source_files(value):
+    """Yields the files that a function, or the methods of a class or of an object's class, are from."""
     if isinstance(value, functools.partial):
         value = value.func
     named = value if hasattr(value, "__qualname__") else type(value)
-    methods = vars(named).values() if isinstance(named, type) else [named]
-    codes = [inspect.unwrap(method).__code__ for method in methods if hasattr(method, "__code__")]
-    return codes[0].co_filename if codes else ""
+    for function in vars(named).values() if isinstance(named, type) else [named]:
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        if isinstance(code, types.CodeType):
+            yield code.co_filename

@@ -47,21 +47,26 @@ class RunState(HookBase):
                 logger.warning("This resume is not exact: %s.", line)
 
     def after_step(self) -> None:
-        """Collects the state if this step may be saved."""
+        """Collects the state if this step may be saved; of a single process always, as the next step may fail."""
         done = self.trainer.iter + 1
         if done >= self.trainer.max_iter or any(done % period == 0 for period in self._periods):
             self.collect()
+        elif comm.get_world_size() == 1:
+            self._state = {"iteration": self.trainer.iter, "processes": [self._own_state()]}
 
     def collect(self) -> None:
         """Collects the state behind the step from all processes; all have to call it."""
-        own = {
+        own = {**self._own_state(), "numbers": self._numbers.state_dict()}
+        self._state = {"iteration": self.trainer.iter, "processes": comm.gather(own)}
+
+    def _own_state(self):
+        """Returns what each step changes of this process, without the numbers, which take longer to look through."""
+        return {
             "random": random_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
             "loaders": {key: loader.state_dict() for key, loader in self._resumable().items()},
-            "numbers": self._numbers.state_dict(),
             "heads": [head.generator_states() for head in self._heads],
         }
-        self._state = {"iteration": self.trainer.iter, "processes": comm.gather(own)}
 
     def _resumable(self):
         resumable = ResumableLoader, UnlabelledLoader
@@ -99,7 +104,11 @@ class RunState(HookBase):
 
     def state_dict(self) -> Mapping:
         """Returns the collected state; nothing if it is not that of the trainer's iteration."""
-        return self._state if self._state.get("iteration") == self.trainer.iter else {}
+        if self._state.get("iteration") != self.trainer.iter:
+            return {}
+        for own in self._state["processes"]:
+            own.setdefault("numbers", self._numbers.state_dict())
+        return self._state
 
     def load_state_dict(self, state: Mapping) -> None:
         """Keeps a state for the first step.

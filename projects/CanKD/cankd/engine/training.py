@@ -36,6 +36,7 @@ from .build import (
     teacher_model,
     test_data,
 )
+from .config_text import save_config
 from .graceful_stop import GracefulStop
 from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
 from .option_checks import check_options
@@ -113,7 +114,7 @@ def train(config: DictConfig, *, resume: bool = False, extra_hooks: tuple = ()) 
         UserError: if the config, a checkpoint or the data is unusable, or another run writes to the output directory;
             nothing has been trained then.
         NonFiniteError: if a loss becomes infinite or NaN.
-        Interrupted: if SIGTERM or SIGINT asked to stop; the finished steps are saved then.
+        Interrupted: if a signal asked to stop; the finished steps are saved then.
     """
     check_parts(config)
     check_options(config)
@@ -192,8 +193,9 @@ def _build_trainer(config, model, loaders):
 
 
 def _write_for_readers(config, model):
-    """Writes what ``DefaultPredictor`` and the curves need beside a run's checkpoints and metrics."""
+    """Writes what readers, ``DefaultPredictor`` and the curves need beside a run's checkpoints and metrics."""
     folder = config.train.output_dir
+    save_config(config, os.path.join(folder, "config.yaml"))
     if "yacs" in config.train:
         path, weights = (os.path.join(folder, name) for name in ("detectron2.yaml", "model_final.pth"))
         save_yacs(config.train.yacs, path, weights=weights, device=config.train.device)

@@ -14,7 +14,7 @@ from .distillation_heads import DistillationHead, StepContext
 from .distillation_heads.distillation_head import naming
 from .feature_source import FeatureSource, backbone_shapes, has_module
 from .levels import (
-    BatchSize,
+    PaddedSizes,
     check_sizes,
     choose_levels,
     describe_pairs,
@@ -200,7 +200,7 @@ class Distiller(nn.Module):
         """Returns the features by the student's level names, each pair of one size."""
         images = [record["image"].shape[-2:] for record in batched_inputs]
         size = tuple(max(sides) for sides in zip(*images))
-        sizes = BatchSize(size, padded_size(self.student, size), self.teacher.padded_size(size))
+        sizes = PaddedSizes(size, padded_size(self.student, size), self.teacher.padded_size(size))
         with self._naming_pairs():
             check_sizes(self.pairs, student_features, teacher_features, sizes)
         return pair_features(self.pairs, student_features, teacher_features)

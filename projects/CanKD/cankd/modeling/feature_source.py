@@ -284,9 +284,9 @@ def _common_stride(sides):
 
 def _axis_stride(small, large, small_map, large_map):
     """Finds the stride along one axis, from sides of images in pixels and of maps in positions."""
-    if large_map > small_map:
+    if large > small and large_map > small_map:
         growth = (large - small) / (large_map - small_map)
-    elif small == large:
+    elif small == large and small_map == large_map:
         growth = small / small_map
     else:
         return None

@@ -194,7 +194,7 @@ def padded_size(model: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     return tuple(max(square, math.ceil(side / multiple) * multiple) for side in size)
 
 
-class BatchSize(NamedTuple):
+class PaddedSizes(NamedTuple):
     """Height and width of a batch's largest image, in pixels: its own, and as each model pads it."""
 
     image: tuple[int, int]
@@ -206,7 +206,7 @@ def check_sizes(
     pairs: Iterable[LevelPair],
     student_features: Mapping[str, Tensor],
     teacher_features: Mapping[str, Tensor],
-    size: BatchSize,
+    sizes: PaddedSizes,
 ) -> None:
     """Makes sure that two maps show the same part of an image, as their strides promise.
 
@@ -215,7 +215,7 @@ def check_sizes(
     Args:
         pairs: the levels.
         student_features, teacher_features: by each model's own names.
-        size: of the batch that they were computed from.
+        sizes: of the batch that they were computed from.
 
     Raises:
         UserError: if they do not.
@@ -227,13 +227,13 @@ def check_sizes(
         if pair.student_stride is None:
             agree = student.shape[2:] == teacher.shape[2:]
         else:
-            seen = _coverage(student, pair.student_stride, size.image, size.student)
-            agree = seen == _coverage(teacher, pair.teacher_stride, size.image, size.teacher)
+            seen = _coverage(student, pair.student_stride, sizes.image, sizes.student)
+            agree = seen == _coverage(teacher, pair.teacher_stride, sizes.image, sizes.teacher)
         if not agree:
             raise UserError(
-                f"for images of {_times(size.image)} the student's {pair.student!r} is {_times(student.shape[2:])} and "
-                f"the teacher's {pair.teacher!r} is {_times(teacher.shape[2:]) or 'no map'}, which their strides do "
-                "not explain: the two would be compared at different places. Correct what the backbone's "
+                f"for images of {_times(sizes.image)} the student's {pair.student!r} is {_times(student.shape[2:])} "
+                f"and the teacher's {pair.teacher!r} is {_times(teacher.shape[2:]) or 'no map'}, which their strides "
+                "do not explain: the two would be compared at different places. Correct what the backbone's "
                 "output_shape() says, or choose another level"
             )
 

@@ -78,7 +78,7 @@ def _of_same_classes(models, names):
     """Returns the models that know the data's classes, as a teacher need not."""
     kept = {title: loaded for title, loaded in models.items() if loaded.name_classes(names) is names}
     if left_out := ", ".join(sorted(models.keys() - kept.keys())):
-        text = f"the data set has {len(names)} classes, and the {left_out} predicts another number"
+        text = f"the data set has {len(names)} classes, and another number is predicted by the {left_out}"
         if not kept:
             raise UserError(text)
         logger.warning("%s, which is left out.", text.capitalize())

@@ -12,16 +12,15 @@ from typing import Any, NamedTuple
 
 import torch
 from cankd.engine import (
-    agree,
     apply_overrides,
     check_checkpoints,
     code_fingerprint,
     evaluate,
+    fingerprints_agree,
     load_config,
     lock_output_dir,
     result_fingerprints,
     run_in_processes,
-    save_config,
     teacher_fingerprints,
     train,
     use_method,
@@ -99,7 +98,7 @@ def compare_methods(
         overrides: options of the config, ``key=value``.
         models: the student's teacher, see :func:`cankd.engine.load_config`.
         runs_dir: where the trainings write; ``output_dir/runs`` if not given.
-        jobs: trainings at a time; they share the cores, and take the GPUs in turn.
+        jobs: trainings at a time, which share the cores, and each on a GPU of its own if there are enough.
         command: to be named in the table.
 
     Returns:
@@ -130,8 +129,10 @@ def compare_methods(
     if twice := {file for file in files if files.count(file) > 1}:
         raise UserError(f"two methods would write {min(twice)}: give them other titles, or each seed once")
     for run in runs:
-        check_checkpoints(run.config())  # what is wrong with a method shows before the first training
+        run.config()  # what is wrong with a method shows before the first training
     pending = [run for run in runs if run.result() is None]
+    for run in pending:
+        check_checkpoints(run.config())
     if pending:
         make_output_dir(runs_dir, called="--runs ")
     teacher = _evaluate_teacher(runs[0])
@@ -185,7 +186,7 @@ class _Run(NamedTuple):
         if result is None:
             return None
         config = self.config()
-        if not agree(result, result_fingerprints(config)):
+        if not fingerprints_agree(result, result_fingerprints(config)):
             logger.warning("%s is of another config, other weights or other data, and is replaced.", self.result_file)
             return None
         if result.get("code") not in (None, code_fingerprint(config)):
@@ -207,7 +208,7 @@ def _evaluate_teacher(run):
     config = run.config()
     fingerprints = teacher_fingerprints(config)
     result = read_record(path, _ENTRIES)
-    if result is None or not agree(result, fingerprints):
+    if result is None or not fingerprints_agree(result, fingerprints):
         try:
             with contextlib.redirect_stdout(None):
                 metrics = evaluate(config, role="teacher")
@@ -224,8 +225,11 @@ def _train_all(pending, total, jobs):
     with tqdm(total=total, initial=total - len(pending), unit="run") as progress:
 
         def ended(run, error):
-            if isinstance(error, (ComparisonError, NonFiniteError)):  # which says nothing of the other runs
+            if isinstance(
+                error, (ComparisonError, NonFiniteError, torch.OutOfMemoryError)
+            ):  # which says nothing of the other runs
                 failures.append(f"{run.name}: {error}")
+                logger.warning("%s failed, and the others go on: %s", run.name, error)
             elif error:
                 raise UserError(f"{run.name}: {error}")
             progress.set_postfix_str(run.name)
@@ -255,10 +259,9 @@ def _train_run(run, number, *, threads):
         with contextlib.redirect_stdout(console), contextlib.redirect_stderr(console):
             try:
                 with lock_output_dir(folder):
-                    _begin(folder, fingerprints)
-                    save_config(config, os.path.join(folder, "config.yaml"))
+                    code = _begin(folder, fingerprints, code)
                     metrics = train(config, resume=True)
-            except UserError as error:
+            except (UserError, torch.OutOfMemoryError) as error:
                 return error
             except Interrupted as error:
                 return UserError(f"its process got signal {error.number}")
@@ -280,17 +283,19 @@ def _train_run(run, number, *, threads):
     return None
 
 
-def _begin(folder, fingerprints):
-    """Makes sure that a run goes on only with what it was begun with."""
+def _begin(folder, fingerprints, code):
+    """Makes sure that a run goes on only with what it was begun with; returns the fingerprint of its code then."""
     path = os.path.join(folder, "begun_with.json")
     try:
         begun = read_record(path, {"config": str})
     except UserError:  # damaged
         begun = None
-    if begun is None or not agree(begun, fingerprints):
+    if begun is None or not fingerprints_agree(begun, fingerprints):
         begun = {}
         begin_anew(folder)
-    write_json(path, {**begun, **{key: value for key, value in fingerprints.items() if value}})
+    begun = {"code": code, **begun, **{key: value for key, value in fingerprints.items() if value}}
+    write_json(path, begun)
+    return begun["code"]
 
 
 def _evaluations(curves, metrics, max_iter):

@@ -96,7 +96,7 @@ class ConfigArgumentParser(OverridesArgumentParser):
             config: help for ``--config-file``.
             methods: whether one method is chosen, by ``--method`` and ``--inherit``.
         """
-        super().__init__(description, help="options of the config, key=value; train.init_checkpoint among them")
+        super().__init__(description, help="options of the config, key=value, for example train.init_checkpoint=FILE")
         self.add_argument("--config-file", required=True, metavar="FILE", help=config)
         add_model_arguments(self, methods=methods)
 

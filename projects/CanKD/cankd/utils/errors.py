@@ -1,5 +1,6 @@
 """A user's mistakes end in one line that says what to do; bugs keep their stack trace."""
 
+import contextlib
 import errno
 import functools
 import logging
@@ -140,7 +141,8 @@ def report_mistakes(when_interrupted: str = "") -> Callable:
                 return main(*args, **kwargs)
             except KeyboardInterrupt as error:
                 if _rank() == 0:
-                    print(f"Interrupted. {when_interrupted}".strip(), file=sys.stderr)
+                    with contextlib.suppress(OSError):  # the terminal may be closed
+                        print(f"Interrupted. {when_interrupted}".strip(), file=sys.stderr, flush=True)
                 raise SystemExit(128 + getattr(error, "number", signal.SIGINT)) from error
             except (UserError, OSError, torch.OutOfMemoryError, *_UNRESOLVED) as error:
                 if not _is_mistake(error):

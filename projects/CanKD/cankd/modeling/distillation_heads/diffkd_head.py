@@ -83,8 +83,7 @@ class DiffKDHead(DistillationHead):
         for part in ("student_adapter", "encoder", "decoder", "noise_adapter", "denoiser", "projection"):
             self.add_module(part, LevelDict())
 
-    def adapter_of(self, level: str) -> nn.Module | None:
-        """See :meth:`DistillationHead.adapter_of`."""
+    def _adapter_of(self, level):
         return self.student_adapter[level]
 
     def build_level(self, pair: LevelPair) -> None:

@@ -147,12 +147,11 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
                 self.adapters[pair.student] = nn.Conv2d(pair.student_channels, pair.teacher_channels, 1)
             self._check_adapter_of(pair)
 
-    def adapter_of(self, level: str) -> nn.Module | None:
-        """Returns what brings the student's channels of a level to the teacher's; None if there is no such thing."""
+    def _adapter_of(self, level):
         return self.adapters[level] if level in self.adapters else None
 
     def _check_adapter_of(self, pair):
-        adapter = self.adapter_of(pair.student)
+        adapter = self._adapter_of(pair.student)
         if isinstance(adapter, nn.Conv2d) and adapter.in_channels != pair.student_channels:
             raise UserError(
                 f"head.student_channels is {adapter.in_channels}, but the student's level {pair.student!r} has "
