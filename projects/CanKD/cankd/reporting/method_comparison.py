@@ -109,15 +109,7 @@ def compare_methods(
     """
     if not any(map(_is_plain_student, methods)):
         methods = [Method(ALONE, ALONE), *methods]
-    if len({method.title for method in methods}) < len(methods):
-        raise UserError(f"two methods have the same title: {', '.join(method.title for method in methods)}")
-    for key, option in (("train.seed", "--seeds"), ("train.output_dir", "--runs")):
-        if any(override.partition("=")[0] == key for override in overrides):
-            raise UserError(f"each training has its own {key}: give {option} instead")
-    if min(seeds) < 0:
-        raise UserError(
-            f"the seed {min(seeds)} is drawn anew for each run, so that none starts alike: name seeds from 0"
-        )
+    _check_arguments(methods, seeds, overrides)
     runs_dir = runs_dir or os.path.join(output_dir, "runs")
     make_output_dir(output_dir, called="--output ")
     runs = [
@@ -149,6 +141,18 @@ def compare_methods(
     return write_comparison(
         results, teacher or {}, baseline, output_dir, iterations=runs[0].config().train.max_iter, command=command
     )
+
+
+def _check_arguments(methods, seeds, overrides):
+    if len({method.title for method in methods}) < len(methods):
+        raise UserError(f"two methods have the same title: {', '.join(method.title for method in methods)}")
+    for key, option in (("train.seed", "--seeds"), ("train.output_dir", "--runs")):
+        if any(override.partition("=")[0] == key for override in overrides):
+            raise UserError(f"each training has its own {key}: give {option} instead")
+    if min(seeds) < 0:
+        raise UserError(
+            f"the seed {min(seeds)} is drawn anew for each run, so that none starts alike: name seeds from 0"
+        )
 
 
 def _is_plain_student(method):
