@@ -114,7 +114,7 @@ def test_a_part_of_a_data_set_has_the_annotations_of_the_whole(tmp_path):
     found = []
     try:
         for name in ("whole", "part"):
-            config.dataloader.train.dataset.names = name
+            config.dataloader.train.dataset.names = config.dataloader.test.dataset.names = name
             found.append(result_fingerprints(config)["data"])
         assert found[0] == found[1] != ""
     finally:
