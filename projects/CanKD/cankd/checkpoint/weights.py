@@ -90,11 +90,12 @@ def check_checkpoint(path: str) -> None:
     """Makes sure that a checkpoint is there; one from elsewhere is fetched.
 
     Args:
-        path: file, URL, or any other that Detectron2 reads.
+        path: file, URL, or any other that Detectron2 reads, with what it takes behind a question mark.
 
     Raises:
         UserError: if there is none.
     """
+    path = path.split("?")[0]
     try:
         local = PathManager.get_local_path(path)
     except OSError as error:
@@ -128,7 +129,7 @@ class VerifyingCheckpointer(DetectionCheckpointer):
         self.report = self.matched_by_suffix = None
         if path:
             self._path = path.split("?")[0]  # Detectron2 takes ?matching_heuristics=True behind a path
-            check_checkpoint(self._path)
+            check_checkpoint(path)
         try:
             return super().load(path, *args, **kwargs)
         finally:

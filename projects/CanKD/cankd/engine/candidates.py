@@ -68,7 +68,7 @@ class Candidates:
         config.train.output_dir = os.path.join(self._output_dir, fingerprints["config"][:16])
         contents = comm.all_gather(read_record(f"{config.train.output_dir}.json", _ENTRIES))[0]
         if contents is None or not fingerprints_agree(contents, fingerprints):
-            contents = comm.all_gather(self._train(config, heads))[0]
+            contents = comm.all_gather(self._train(config, heads, fingerprints))[0]
         self._check(contents)
         score = value_or_zero(contents["results"].get(self._task, {}).get(self._metric))
         if comm.is_main_process():
@@ -96,9 +96,9 @@ class Candidates:
         failure = f"  ({contents['failure']})" if contents["failure"] else ""
         return f"{self._metric} {score:6.2f}  {forms}{failure}"
 
-    def _train(self, config, heads):
+    def _train(self, config, heads, fingerprints):
         """Trains and evaluates, and writes what came out."""
-        fingerprints, folder, results, failure = result_fingerprints(config), config.train.output_dir, {}, None
+        folder, results, failure = config.train.output_dir, {}, None
         shutil.rmtree(folder, ignore_errors=True)  # of a training that was interrupted
         comm.synchronize()
         try:

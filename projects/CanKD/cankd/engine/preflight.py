@@ -131,7 +131,7 @@ def check_checkpoints(config: DictConfig) -> None:
     """
     for path in (config.train.init_checkpoint, config.model.teacher.weights):
         if path:
-            check_checkpoint(path.split("?")[0])
+            check_checkpoint(path)
 
 
 def check_parts(config: DictConfig) -> None:
