@@ -25,7 +25,14 @@ def test_pairs_are_those_of_the_coco_recipes():
         for large, small in backbones.items():
             name = name.replace(large, small)
         expected.add(name)
-    others = "semantic_fpn", "pspnet", "retinanet_MobileNetV1", "retinanet_R10_150"
+    others = (
+        "semantic_fpn",
+        "pspnet",
+        "retinanet_MobileNetV1",
+        "retinanet_R10_150",
+        "retinanet_R10_320",
+        "reppoints_R10_320",
+    )
     found = {path.stem for path in FOLDER.glob("*_from_*.py") if not path.stem.startswith(others)}
     assert found == expected
 
@@ -50,6 +57,16 @@ def test_pair_trains_a_step(name, tmp_path):
     sum(losses.values()).backward()
     bottom_up = getattr(model.student.backbone, "bottom_up", model.student.backbone)
     assert next(bottom_up.parameters()).grad.any()
+
+
+@pytest.mark.parametrize("name", ["retinanet_R10", "reppoints_R10"])
+def test_large_scenes_take_as_many_pixels_a_batch(name):
+    small, large = recipe(name), recipe(f"{name}_320")
+    batches = [config.dataloader.train.total_batch_size for config in (small, large)]
+    assert batches[0] * 160**2 == batches[1] * 320**2
+    # So neither the learning rate nor the iterations are scaled.
+    assert large.train.reference_batch_size == batches[1]
+    assert large.train.max_iter == small.train.max_iter
 
 
 def test_narrow_pspnet_does_not_take_the_published_start():

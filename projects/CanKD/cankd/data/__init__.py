@@ -31,6 +31,10 @@ register_image_folders("imagenet", os.path.join(dataset_root(), "imagenet"), cla
 
 register_digit_scenes("digit_scenes_train", DigitScenes(split="train", num_images=3000))
 register_digit_scenes("digit_scenes_val", DigitScenes(split="val", num_images=300))
+register_digit_scenes(
+    "digit_scenes_320_train", DigitScenes(split="train", num_images=750, image_size=320, max_digits=20)
+)
+register_digit_scenes("digit_scenes_320_val", DigitScenes(split="val", num_images=150, image_size=320, max_digits=20))
 register_subset("digit_scenes_train_150", "digit_scenes_train", stop=150)
 register_subset("digit_scenes_train_300", "digit_scenes_train", stop=300)
 register_subset("digit_scenes_train_2850_unlabelled", "digit_scenes_train", start=150, labelled=False)
