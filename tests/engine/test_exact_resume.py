@@ -93,13 +93,16 @@ def test_retinanet_with_a_method_that_draws(quick_config, tiny_scenes, tmp_path)
     assert state["processes"][0]["numbers"]
 
 
-def test_with_workers_and_averaged_weights(quick_config, tmp_path):
+def test_with_workers_averaged_weights_and_images_too_small_for_a_level(quick_config, tmp_path):
     def load():
         config = vary(quick_config(CANKD, max_iter=6), 2)
+        config.dataloader.train.mapper.augmentations[1].shape = [32, 32]
         config.train.ema.enabled = True
         return config
 
     assert_whole_and_broken_agree(load, tmp_path)
+    final = torch.load(tmp_path / "broken" / "model_final.pth", weights_only=True)
+    assert final["trainer"]["hooks"]["RunState"]["processes"][0]["skipped_batches"]["p5"] == 6
 
 
 def test_faster_rcnn_samples_the_same_proposals(quick_config, tmp_path, monkeypatch):
@@ -167,6 +170,23 @@ def test_a_checkpoint_of_an_older_version_resumes_and_says_so(quick_config, tmp_
     config.train.max_iter = 2
     assert warnings_of_a_resume(config, caplog) == [
         "This resume is not exact: the checkpoint has no random states and no place in the data, which both begin anew."
+    ]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_run_of_a_gpu_goes_on_without_one_and_says_so(quick_config, tmp_path, caplog):
+    config = vary(use_method(quick_config(CANKD, max_iter=1), "mgd"), 0)
+    train(config)
+    path = tmp_path / "run" / "model_final.pth"
+    contents = torch.load(path, weights_only=True)
+    (own,) = contents["trainer"]["hooks"]["RunState"]["processes"]
+    own["cuda"] = torch.zeros(16, dtype=torch.uint8)
+    (head,) = own["heads"]
+    head["cuda"] = head.pop("cpu")
+    torch.save(contents, path)
+    config.train.max_iter = 2
+    assert warnings_of_a_resume(config, caplog) == [
+        "This resume is not exact: the checkpoint has the random numbers of a GPU, and the run goes on without one."
     ]
 
 

@@ -2,6 +2,7 @@ import pytest
 from cankd import model_zoo
 from cankd.engine import METHODS, build_model, distill, use_method
 from cankd.modeling import CanKDHead, FGDHead, KDHead, MGDHead, PKDHead, SumOfHeads
+from cankd.utils import UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 from detectron2.utils.events import EventStorage
@@ -248,6 +249,14 @@ def test_refuses_what_cannot_be(quick_config):
         use_method(quick_config("DigitScenes/faster_rcnn_R10_from_R18.py"), "kd")
     with pytest.raises(ValueError, match="cwd_logits compares class logits .* none are known of Classifier.* for kd"):
         use_method(quick_config(CLASSIFIER), "cwd_logits")
+
+
+@pytest.mark.parametrize("name", ["kd", "cankd_published"])
+def test_refuses_levels_that_a_config_leaves_to_the_model(quick_config, name):
+    config = quick_config(RETINANET)
+    config.model.student.head_in_features = None
+    with pytest.raises(UserError, match="model.student.head_in_features has to name the levels"):
+        use_method(config, name)
 
 
 def test_a_published_setting_is_added_once(quick_config):

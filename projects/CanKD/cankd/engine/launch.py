@@ -2,6 +2,7 @@ import functools
 import multiprocessing
 import os
 from collections.abc import Callable
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from cankd.utils import UserError
@@ -64,9 +65,30 @@ def launch(
         return
     host, port = _meeting_point(dist_url, num_machines)
     store = open_store(host, port) if machine_rank == 0 else connect_store(host, port)
-    place = num_gpus, num_gpus * num_machines, machine_rank, host, store.port, multiprocessing.get_start_method()
-    worker = functools.partial(_run_spawned, main, args, *place)
+    machine = _Machine(
+        rank=machine_rank,
+        processes=num_gpus,
+        world_size=num_gpus * num_machines,
+        host=host,
+        port=store.port,
+        start_method=multiprocessing.get_start_method(),
+    )
+    worker = functools.partial(_run_spawned, main, args, machine)
     Supervisor(store, num_machines=num_machines, machine_rank=machine_rank).run(worker, num_gpus)
+
+
+class _Machine(NamedTuple):
+    """What the processes that are started on this machine have in common."""
+
+    rank: int
+    processes: int
+    """Their number."""
+    world_size: int
+    host: str
+    """Name of the first machine, where all processes find each other."""
+    port: int
+    start_method: str
+    """Of multiprocessing."""
 
 
 def _meeting_point(dist_url, num_machines):
@@ -84,12 +106,13 @@ def _meeting_point(dist_url, num_machines):
     )
 
 
-def _run_spawned(main, args, num_local, world_size, machine_rank, host, port, start_method, local_rank):
+def _run_spawned(main, args, machine, local_rank):
     """Is what a process runs that the supervisor has started."""
     # Otherwise a spawned process spawns its loaders' workers, too, each of which imports everything anew.
-    multiprocessing.set_start_method(start_method, force=True)
-    place = {"rank": machine_rank * num_local + local_rank, "world_size": world_size, "local_rank": local_rank}
-    run_in_group(main, args, store=connect_store(host, port), **place)
+    multiprocessing.set_start_method(machine.start_method, force=True)
+    rank = machine.rank * machine.processes + local_rank
+    place = {"rank": rank, "world_size": machine.world_size, "local_rank": local_rank}
+    run_in_group(main, args, store=connect_store(machine.host, machine.port), **place)
 
 
 def _run_started(main, args, started):

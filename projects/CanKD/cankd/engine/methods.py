@@ -4,6 +4,7 @@ import copy
 import json
 import os
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from cankd.modeling import distillation_heads as heads
 from cankd.modeling.meta_arch import Classifier, RepPoints
@@ -18,22 +19,39 @@ from .build import is_distillation
 from .published import Published, published_setting, pyramid_levels
 from .yacs_file import parse_yacs
 
-__all__ = ["METHODS", "add_up", "is_as_published", "levels_of_features", "levels_of_logits", "use_method"]
+__all__ = [
+    "METHODS",
+    "MethodSettings",
+    "add_up",
+    "is_as_published",
+    "levels_of_features",
+    "levels_of_logits",
+    "use_method",
+]
 
-# Of each method the head, its arguments for any architecture, and those of some. Where an architecture is not
-# published, those of the nearest one stand; the heads' docstrings have the sources.
-METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
-    "cankd": (heads.CanKDHead, {}, {}),
-    "no_attention": (heads.CanKDHead, dict(attention=False), {}),
-    "linear": (heads.CanKDHead, dict(affinity="linear"), {}),
-    "pkd": (heads.PKDHead, dict(weight=6.0), {DenseDetector: dict(weight=10.0)}),
-    "at": (heads.ATHead, {}, {Classifier: dict(levels=["res2", "res3", "res4", "res5"])}),
-    "cwd": (
+
+class MethodSettings(NamedTuple):
+    """A head and its arguments as published; the heads' docstrings have the sources."""
+
+    head: type[heads.DistillationHead]
+    arguments: Mapping = {}
+    """Of any architecture, unless the next has others."""
+    by_architecture: Mapping[type, Mapping] = {}
+    """Of some. One that is not published has those of the nearest one."""
+
+
+METHODS: Mapping[str, MethodSettings] = {
+    "cankd": MethodSettings(heads.CanKDHead),
+    "no_attention": MethodSettings(heads.CanKDHead, dict(attention=False)),
+    "linear": MethodSettings(heads.CanKDHead, dict(affinity="linear")),
+    "pkd": MethodSettings(heads.PKDHead, dict(weight=6.0), {DenseDetector: dict(weight=10.0)}),
+    "at": MethodSettings(heads.ATHead, {}, {Classifier: dict(levels=["res2", "res3", "res4", "res5"])}),
+    "cwd": MethodSettings(
         heads.CWDHead,
         dict(weight=5.0),
         {GeneralizedRCNN: dict(weight=10.0), SemanticSegmentor: dict(weight=50.0)},
     ),
-    "fgd": (
+    "fgd": MethodSettings(
         heads.FGDHead,
         {},
         {
@@ -52,7 +70,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
             ),
         },
     ),
-    "mgd": (
+    "mgd": MethodSettings(
         heads.MGDHead,
         {},
         {
@@ -61,7 +79,7 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
             Classifier: dict(weight=7e-5, masked_fraction=0.15, mask_channels=True),
         },
     ),
-    "fkd": (
+    "fkd": MethodSettings(
         heads.FKDHead,
         {},
         {
@@ -75,18 +93,18 @@ METHODS: Mapping[str, tuple[type, Mapping, Mapping]] = {
             )
         },
     ),
-    "detkds": (
+    "detkds": MethodSettings(
         heads.DetKDSHead,
         dict(first="catt", second="scale_r2", third="norm_N", distance="l1", weight=6.0),
         {FCOS: dict(weight=5.0), RepPoints: dict(weight=10.0), GeneralizedRCNN: dict(weight=2.0)},
     ),
-    "diffkd": (heads.DiffKDHead, {}, {Classifier: dict(latent_channels=1024)}),
-    "kd": (
+    "diffkd": MethodSettings(heads.DiffKDHead, {}, {Classifier: dict(latent_channels=1024)}),
+    "kd": MethodSettings(
         heads.KDHead,
         dict(sigmoid=True, weight=1.0),
         {SemanticSegmentor: dict(sigmoid=False, weight=10.0), Classifier: dict(sigmoid=False, weight=3.0)},
     ),
-    "cwd_logits": (heads.CWDHead, dict(weight=3.0, temperature=4.0), {}),
+    "cwd_logits": MethodSettings(heads.CWDHead, dict(weight=3.0, temperature=4.0)),
 }
 _ON_LOGITS = ("kd", "cwd_logits")
 _DETECTOR_LOGITS, _SEGMENTOR_LOGITS, _CLASSIFIER_LOGITS = "head:0:", ["sem_seg_head.predictor"], ["classifier"]

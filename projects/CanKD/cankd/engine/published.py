@@ -83,10 +83,19 @@ def _is_cascade(model):
 
 
 def pyramid_levels(student: DictConfig, architecture: type) -> list[str] | None:
-    """Returns the names of a detector's pyramid levels from the finest, None of what is no such detector."""
+    """Returns the names of a detector's pyramid levels from the finest, None of what is no such detector.
+
+    Raises:
+        UserError: if a config leaves them to the model.
+    """
     parsed = parse_yacs(student.yacs).MODEL if "yacs" in student else None
     if issubclass(architecture, DenseDetector):
-        return list(parsed.RETINANET.IN_FEATURES if parsed else student.head_in_features)
+        levels = parsed.RETINANET.IN_FEATURES if parsed else student.get("head_in_features")
+        if levels is None:
+            raise UserError(
+                "model.student.head_in_features has to name the levels that the head sees, as in [p3,p4,p5]"
+            )
+        return list(levels)
     if issubclass(architecture, GeneralizedRCNN):
         return list(parsed.RPN.IN_FEATURES if parsed else student.proposal_generator.in_features)
     return None

@@ -21,8 +21,10 @@ class RunState(HookBase):
     """What the future of a run depends on beside weights, optimizer and schedule, so that a resume is exact.
 
     This is, of every process, the random states, the place in the data, numbers that student and head keep outside of
-    their state dicts, and the random numbers of the heads. It is a part of the trainer's state. All processes collect
-    it after the steps that are saved, so this hook has to run on all of them, and before what saves.
+    their state dicts, the random numbers of the heads, and how many batches lacked a level. It is a part of the
+    trainer's state. All processes collect it after the steps that are saved, so this hook has to run on all of them,
+    and before what saves. A step that fails in the backward pass leaves what its forward pass has changed, such as the
+    statistics of batch norms.
     """
 
     def __init__(self, model: nn.Module, loaders: Mapping[str, Iterable], *, periods: Iterable[int]):
@@ -35,7 +37,8 @@ class RunState(HookBase):
         """
         self._loaders = loaders
         self._periods = [period for period in periods if period > 0]
-        trained = nn.ModuleList([model.student, model.head] if isinstance(model, Distiller) else [model])
+        self._distiller = model if isinstance(model, Distiller) else None
+        trained = nn.ModuleList([model.student, model.head] if self._distiller else [model])
         self._heads = [module for module in trained.modules() if isinstance(module, DistillationHead)]
         self._numbers = UnsavedNumbers(trained)
         self._state: Mapping = {}
@@ -66,6 +69,7 @@ class RunState(HookBase):
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
             "loaders": {key: loader.state_dict() for key, loader in self._resumable().items()},
             "heads": [head.generator_states() for head in self._heads],
+            "skipped_batches": dict(self._distiller.skipped_batches) if self._distiller else {},
         }
 
     def _resumable(self):
@@ -82,6 +86,8 @@ class RunState(HookBase):
         own = states[comm.get_rank() if has_all else 0]
         yield from self._restore_loaders(own["loaders"])
         self._numbers.load_state_dict(own["numbers"])
+        if self._distiller:
+            self._distiller.skipped_batches.update(own.get("skipped_batches", {}))  # which older checkpoints lack
         self.trainer.open_loader()  # which draws, so that the random states come last
         if not has_all:
             yield f"the random states are those of {len(states)} processes, and here are {comm.get_world_size()}"
@@ -91,6 +97,8 @@ class RunState(HookBase):
         set_random_state(own["random"])
         if own["cuda"] is not None and torch.cuda.is_initialized():
             torch.cuda.set_rng_state(own["cuda"])
+        elif own["cuda"] is not None:
+            yield "the checkpoint has the random numbers of a GPU, and the run goes on without one"
 
     def _restore_loaders(self, states):
         resumable = self._resumable()

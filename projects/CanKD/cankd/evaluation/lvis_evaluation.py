@@ -6,10 +6,9 @@ from detectron2.utils.logger import create_small_table
 from faster_coco_eval import COCOeval_faster
 
 from .coco_evaluation import FastCOCOEvaluator
+from .metrics import METRICS
 
 __all__ = ["LVISEvaluator"]
-
-_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "APr", "APc", "APf")  # of rare, common and frequent classes
 
 
 class LVISEvaluator(FastCOCOEvaluator):
@@ -50,8 +49,9 @@ class LVISEvaluator(FastCOCOEvaluator):
         return evaluation
 
     def _derive_coco_results(self, evaluation, iou_type, class_names=None):
-        values = [-1] * len(_METRICS) if evaluation is None else [*evaluation.all_stats[:6], *evaluation.all_stats[-3:]]
-        results = {name: 100 * float(v) if v >= 0 else float("nan") for name, v in zip(_METRICS, values)}
+        names = METRICS[iou_type]
+        values = [-1] * len(names) if evaluation is None else [*evaluation.all_stats[:6], *evaluation.all_stats[-3:]]
+        results = {name: 100 * float(v) if v >= 0 else float("nan") for name, v in zip(names, values)}
         self._logger.info("Evaluation results for %s:\n%s", iou_type, create_small_table(results))
         return results
 

@@ -59,7 +59,8 @@ def draw_gradcam(
     metadata = metadata_of(test_data(config).dataset)
     names = metadata.get("image_classes") or metadata.get("thing_classes") or []
     category = _find_class(models, names, class_name, class_index)
-    shapes = backbone_shapes(next(iter(models.values())).model)
+    first = next(iter(models.values()))  # all read an image alike
+    shapes = backbone_shapes(first.model)
     sources = feature_sources(config, models, levels or [name for name, shape in shapes.items() if shape.stride])
     make_output_dir(output_dir)
     paths = []
@@ -76,7 +77,7 @@ def draw_gradcam(
                 if name_in_model in explained.levels:
                     rows[level][column] = HeatMap(explained.compute_map(name_in_model), stride)
         path = picture_path(output_dir, record, "gradcam", paths)
-        draw_heatmaps(path, loaded.rgb(record), rows, label="Grad-CAM")
+        draw_heatmaps(path, first.rgb(record), rows, label="Grad-CAM")
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "classes": numbers})
         paths.append(path)
     return paths

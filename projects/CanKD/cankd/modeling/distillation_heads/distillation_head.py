@@ -334,13 +334,14 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
         return {device: generator.get_state() for device, generator in self._generators.items()}
 
     def restore_generators(self, states: Mapping[str, Tensor]) -> None:
-        """Lets this process's generators go on where they were.
+        """Lets this process's generators go on where they were, those of a device that is here.
 
         Args:
             states: of :meth:`generator_states`, in the same process of another run.
         """
         for device, state in states.items():
-            self.generator(device).set_state(state)
+            if device != "cuda" or torch.cuda.is_available():
+                self.generator(device).set_state(state)
 
 
 @contextlib.contextmanager
