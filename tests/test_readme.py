@@ -101,7 +101,7 @@ def test_a_trained_student_runs_in_plain_detectron2(tmp_path, monkeypatch):
 
 
 def test_a_head_of_your_own_in_a_config_and_in_a_loop(tmp_path):
-    head_file, config_file, loop = code_of(DOCS / "own_method.md")
+    head_file, config_file, yacs_file, loop = code_of(DOCS / "own_method.md")
     assert sum(len(block.splitlines()) for block in (head_file, config_file, loop)) <= 25
     (tmp_path / "cosine_head.py").write_text(head_file)
     (tmp_path / "pets_cosine.py").write_text(config_file)
@@ -115,6 +115,11 @@ def test_a_head_of_your_own_in_a_config_and_in_a_loop(tmp_path):
     with EventStorage():
         losses = build_model(config).train()(batch())
     assert {"loss_cosine_p3", "loss_cosine_p4", "loss_cosine_p5"} < losses.keys()
+
+    yacs_file = re.sub(r"(student|teacher).yaml", "COCO-Detection/retinanet_R_50_FPN_1x.yaml", yacs_file)
+    (tmp_path / "pets_yacs_cosine.py").write_text(yacs_file)
+    config = load_config(str(tmp_path / "pets_yacs_cosine.py"), ["train.device=cpu"])
+    assert config.model.head._target_.__name__ == "CosineHead" and "yacs" in config.model.student
 
     student, teacher = nn.Conv2d(3, 32, 3), nn.Conv2d(3, 64, 3)
     before = student.weight.clone()

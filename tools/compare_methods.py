@@ -18,7 +18,7 @@ import shlex
 import sys
 
 import cankd.utils.quiet  # noqa: F401
-from cankd.engine import METHODS
+from cankd.engine import METHODS, is_method
 from cankd.reporting import compare_methods, parse_method
 from cankd.utils import ConfigArgumentParser, model_arguments, report_mistakes
 
@@ -65,10 +65,11 @@ def parse_arguments(argv=None):
 
 
 def _is_override(word):
-    """Tells an option of the config, such as model.head.weight=1 or SOLVER.BASE_LR=0.01, from a method."""
-    root, dot, rest = word.lstrip("+").partition("=")[0].partition(".")
-    is_part = root in ("model", "dataloader", "optimizer", "lr_multiplier", "train") or root.isupper()
-    return is_part and bool(dot) and ":" not in rest and "=" in word
+    """Tells an option of the config, such as model.head.weight=1, SOLVER.BASE_LR=0.01 or SEED=0, from a method."""
+    key, equals, value = word.lstrip("+").partition("=")
+    if not equals or ":" in key or is_method(value.partition(":")[0]):
+        return False
+    return "." in key or key.isupper()
 
 
 def cli():

@@ -8,7 +8,7 @@ import cankd.engine.training
 import pytest
 import torch
 from cankd.checkpoint import DistillationCheckpointer
-from cankd.engine import train
+from cankd.engine import train, use_method
 from cankd.utils import UserError, lock_directory
 from detectron2.engine import HookBase
 
@@ -177,6 +177,24 @@ def test_an_error_is_told_though_its_step_cannot_be_saved(quick_config, monkeypa
     with pytest.raises(RuntimeError, match="out of memory"):
         train(quick_config(CONFIG, max_iter=4), extra_hooks=(FailWithin(2),))
     assert "steps since the last checkpoint are not saved" in caplog.text and "no space left" in caplog.text
+
+
+def test_another_method_is_refused_and_another_weight_is_said(quick_config, caplog):
+    def load(name, **options):
+        return use_method(quick_config("DigitScenes/retinanet_R10_from_R18.py", **options), name)
+
+    train(load("pkd", max_iter=1))
+    with pytest.raises(UserError, match="was begun with PKDHead, and cannot go on with CWDHead: start anew"):
+        train(load("cwd", max_iter=2), resume=True)
+    with pytest.raises(UserError, match="cannot go on with PKDHead . KDHead"):
+        train(load("pkd+kd", max_iter=2), resume=True)
+    config = load("pkd", max_iter=2)
+    config.model.head.weight = 5.0
+    train(config, resume=True)
+    assert "begun with model.head.weight=10.0: now 5.0" in caplog.text
+    assert "replaced" not in caplog.text
+    train(load("cwd", max_iter=1))
+    assert "holds another run's checkpoints, which are replaced" in caplog.text
 
 
 def test_a_new_run_that_is_killed_before_it_saves_is_not_resumed_as_the_one_before(quick_config, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cankd.checkpoint import read_weights
 from cankd.engine import DistillationTrainer, build_model, describe_config, evaluate, student_of, train
-from cankd.utils import UserError
+from cankd.utils import NonFiniteError, UserError
 from detectron2.config import LazyCall as L
 from detectron2.config import LazyConfig, instantiate
 from detectron2.data import DatasetCatalog
@@ -385,6 +385,18 @@ def test_nan_names_iteration_level_and_images(quick_config):
         v.isfinite().all() for v in torch.load(folder / "model_0000001.pth", weights_only=True)["model"].values()
     )
     assert not list(folder.glob("*0002*")) and not list(folder.glob("*unfinished"))
+
+
+def test_proposals_that_are_nan_name_iteration_and_images(quick_config):
+    class Poison(HookBase):
+        def before_step(self):
+            if self.trainer.iter == 1:
+                self.trainer.model.proposal_generator.rpn_head.objectness_logits.bias.data.fill_(float("nan"))
+
+    config = quick_config("DigitScenes/faster_rcnn_R10.py")
+    with pytest.raises(NonFiniteError, match=r"^the proposals became infinite or NaN at iteration 1 \(images \["):
+        train(config, extra_hooks=(Poison(),))
+    assert not list(pathlib.Path(config.train.output_dir).glob("*.pth"))
 
 
 def one_broken_box(name):

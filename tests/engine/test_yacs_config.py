@@ -165,8 +165,12 @@ def test_what_is_not_done_here_is_refused_or_said(caplog):
 
 def test_overrides_in_capitals_are_yacs_files():
     name = "COCO-Detection/retinanet_R_50_FPN_1x"
-    with pytest.raises(ValueError, match="the overrides .'SOLVER.LR=1'. cannot be applied to .*SOLVER.LR"):
-        load_config(f"{name}.yaml", ["SOLVER.LR=1"])
+    with pytest.raises(ValueError, match="the config .*1x.yaml has no SOLVER.BASE_LRR; did you mean 'BASE_LR'?"):
+        load_config(f"{name}.yaml", ["SOLVER.BASE_LRR=1"])
+    with pytest.raises(ValueError, match="has no MODEL.BACKBONE.NAME.ANY"):
+        load_config(f"{name}.yaml", ["MODEL.BACKBONE.NAME.ANY=1"])
+    with pytest.raises(ValueError, match=r"the override SOLVER.STEPS=20 .*write \"SOLVER.STEPS=\('…',\)\" or"):
+        load_config(f"{name}.yaml", ["SOLVER.STEPS=20"])
     with pytest.raises(
         ValueError, match="the overrides .'SOLVER.BASE_LR=1'. need a yacs config, and .*R_50_FPN_1x.py is none"
     ):

@@ -32,6 +32,14 @@ def test_takes_what_the_command_line_says(load_tool, monkeypatch, capsys):
     assert capsys.readouterr().out == "\n# Methods compared\nhere/methods.md, .json, .png\n"
 
 
+def test_options_of_the_config_may_follow_the_methods(load_tool):
+    parse = load_tool("tools/compare_methods.py").parse_arguments
+    options = ["SEED=0", "SOLVER.BASE_LR=0.01", "tran.max_iter=4", "+train.note=x", "model.head.levels=[p3]"]
+    methods = ["pkd", "KD=kd", "mu_0.5=cankd:model.head.weight=0.5", "fgd:model.head.weight=1", "mine=found.json"]
+    args = parse([*RUN[:3], *methods, *options])
+    assert (args.methods, args.opts) == (methods, options)
+
+
 def test_says_little_by_itself(load_tool, monkeypatch):
     called = call(load_tool, monkeypatch)
     assert (called["seeds"], called["jobs"], called["runs_dir"], called["overrides"]) == ([0, 1, 2], 1, None, [])

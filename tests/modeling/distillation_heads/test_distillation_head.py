@@ -3,6 +3,7 @@ import copy
 import pytest
 import torch
 from cankd.modeling import CanKDHead, DistillationHead, LevelPair, StepContext
+from cankd.utils import UserError
 from torch import nn
 
 
@@ -169,6 +170,32 @@ def test_features_that_do_not_fit_are_named(student, teacher, message):
     maps = [{"p3": torch.zeros(*size, 6, 5)} if size else {"p9": 0} for size in (student, teacher)]
     with pytest.raises(ValueError, match=message):
         head(*maps)
+
+
+@pytest.mark.parametrize("loss, given", [(torch.ones(2, 3), r"shape \(2, 3\)"), (None, "None"), (0.5, "0.5")])
+def test_a_loss_has_to_be_a_scalar(loss, given):
+    class Mistaken(DistillationHead):
+        name = "mistaken"
+
+        def compare(self, level, student, teacher, context):
+            return loss
+
+    feature = {"p3": torch.rand(2, 4, 5, 5)}
+    with pytest.raises(UserError, match=f"Mistaken.compare gives {given} for level 'p3'; a loss is a tensor without"):
+        Mistaken(levels=["p3"], in_channels=4)(feature, feature)
+
+
+def test_a_method_has_to_have_a_name():
+    class Nameless(DistillationHead):
+        pass
+
+    with pytest.raises(UserError, match="Nameless has no attribute name, which stands in the names of its losses"):
+        Nameless(levels=["p3"], in_channels=4)
+
+
+def test_levels_are_a_list():
+    with pytest.raises(UserError, match=r"levels is 'p3'; it has to be a list: \[p3\]"):
+        CanKDHead(levels="p3")
 
 
 def test_terms_have_to_be_named():

@@ -121,7 +121,8 @@ class DistillationCheckpointer(VerifyingCheckpointer):
             try:
                 value.load_state_dict(rest.pop(key))
             except (KeyError, RuntimeError, ValueError) as error:
-                self._refuse_to_resume(path, f"another {key}: {str(error).strip().splitlines()[0]}")
+                reason = " ".join(line.strip() for line in str(error).strip().splitlines()[:2])
+                self._refuse_to_resume(path, f"another {key} ({reason})")
         return rest
 
     def _refuse_to_resume(self, path, what):

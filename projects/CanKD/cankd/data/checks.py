@@ -35,6 +35,8 @@ __all__ = [
     "num_classes_of",
 ]
 
+_OF_YACS = "; in a yacs config it is MODEL.ROI_HEADS.NUM_CLASSES or MODEL.RETINANET.NUM_CLASSES"
+
 
 def check_records(
     records: Sequence,
@@ -125,15 +127,16 @@ def check_classes(records: Sequence, student: nn.Module, names: Sequence[str] = 
     if found and max(found) >= num_classes:
         raise UserError(
             f"the data has {max(found) + 1} classes, but the model predicts {num_classes}: set num_classes in the "
-            "student's config (and in the teacher's, if it was trained on the same data)"
+            f"student's config (and in the teacher's, if it was trained on the same data){_OF_YACS}"
         )
     named = max((len(MetadataCatalog.get(name).get("thing_classes") or ()) for name in names), default=0)
     if 0 < named < num_classes:
         logger.warning(
             "The data has %d classes, and the model predicts %d: if it ever predicts one of the others, evaluation "
-            "ends. Set num_classes in the student's config.",
+            "ends. Set num_classes in the student's config%s.",
             named,
             num_classes,
+            _OF_YACS,
         )
 
 

@@ -36,7 +36,8 @@ def load_records(dataset: DictConfig) -> Sequence:
         if name not in DatasetCatalog:
             raise UserError(
                 f"no data set is registered as {name!r}. Register it in the config, for example by "
-                "detectron2.data.datasets.register_coco_instances(name, {}, json_file, image_root). Registered are: "
+                "detectron2.data.datasets.register_coco_instances(name, {}, json_file, image_root), or, for a yacs "
+                "config, in a Python file that --datasets names. Registered are: "
                 f"{', '.join(sorted(DatasetCatalog))}"
             )
     described = describe_dataset(dataset)
@@ -117,7 +118,7 @@ def _describe(error, names, described, *, is_coco):
         path = os.path.abspath(error.filename)
         return f"{path} is absent; the data set {', '.join(names)} needs it ({kind}; {place})"
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
-        return f"{described} is not JSON, or is cut off: {error} ({kind}; {place})"
+        return f"{described} is not JSON, or is cut off: {error} ({kind})"
     wanted = " It has to be in COCO format, with lists of images, annotations and categories, and annotated images"
     return f"{described} cannot be used ({kind}: {error}; {place}).{wanted if is_coco else ''}"
 

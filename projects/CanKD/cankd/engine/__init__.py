@@ -19,7 +19,7 @@ from .distillation_config import distill
 from .hooks import DistillationSchedule, GradientClipping, ProgressBar
 from .launch import launch
 from .measurements import StepMeasurements, measure_step, time_step
-from .methods import METHODS, MethodSettings, use_method
+from .methods import METHODS, MethodSettings, is_method, use_method
 from .preflight import (
     check_batch_size,
     check_checkpoints,

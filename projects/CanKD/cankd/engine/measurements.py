@@ -54,12 +54,12 @@ def measure_step(
     kept = _KeptActivations(distiller)
     with EventStorage(), distiller.record_student_features() as features:
         with _autocast(distiller, precision), kept:
-            losses = distiller(batch)
+            try:
+                losses = distiller(batch)
+            except FloatingPointError as error:  # of Detectron2's region proposal network
+                raise _divergence(["the box or the score of a proposal"]) from error
     if broken := [name for name, loss in losses.items() if not loss.isfinite()]:
-        raise NonFiniteError(
-            f"{' and '.join(broken)} is infinite or NaN in the first step: look at the student's initial weights, its "
-            "pixel_mean and pixel_std, and the annotations"
-        )
+        raise _divergence(broken)
     student = [p for p in distiller.student.parameters() if p.requires_grad]
     gradients, parameters = compare_gradients(losses, features, distiller.head.loss_names, student)
     optimizer.zero_grad()
@@ -74,6 +74,13 @@ def measure_step(
         "activations": sum(kept.storages.values()),
     }
     return StepMeasurements(gradients, parameters, memory)
+
+
+def _divergence(broken):
+    return NonFiniteError(
+        f"{' and '.join(broken)} is infinite or NaN in the first step: look at the student's initial weights, its "
+        "pixel_mean and pixel_std, and the annotations"
+    )
 
 
 def time_step(

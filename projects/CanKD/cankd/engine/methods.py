@@ -24,6 +24,7 @@ __all__ = [
     "MethodSettings",
     "add_up",
     "is_as_published",
+    "is_method",
     "levels_of_features",
     "levels_of_logits",
     "use_method",
@@ -153,6 +154,12 @@ def use_method(config: DictConfig, name: str, *, inherit: bool = False) -> DictC
 def is_as_published(name: str) -> bool:
     """Tells whether a method's name, see :func:`use_method`, asks for its published levels and †."""
     return name.removesuffix(_INHERITING).endswith(_AS_PUBLISHED)
+
+
+def is_method(name: str) -> bool:
+    """Tells whether :func:`use_method` knows a name, or takes it for a file of :func:`search_distiller`."""
+    parts = name.removesuffix(_INHERITING).removesuffix(_AS_PUBLISHED).split("+")
+    return all(part in (*METHODS, _OWN, "alone") or part.endswith(".json") for part in parts)
 
 
 def add_up(parts: Sequence[DictConfig]) -> DictConfig:

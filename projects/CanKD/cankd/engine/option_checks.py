@@ -59,7 +59,10 @@ _OPTIONS = {
         f"train.{name}": _PART
         for name in ("amp", "checkpointer", "clip_gradients", "ddp", "distillation", "early_stopping", "ema", "wandb")
     },
-    "train.output_dir": _Kind("a text or a path", lambda value: isinstance(value, (str, os.PathLike))),
+    "train.output_dir": _Kind(
+        "a path, with $HOME instead of ~",
+        lambda value: isinstance(value, (str, os.PathLike)) and not str(value).startswith("~"),
+    ),
     "train.init_checkpoint": _optional(_TEXT),
     "train.device": _TEXT,
     "train.seed": _Kind("a whole number; -1 is for a random seed", lambda value: type(value) is int),

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 
 import torch
+import yaml
 from cankd.checkpoint import check_checkpoint
 from cankd.utils import UserError, lock_directory, make_output_dir, remove_unfinished
 from detectron2.utils import comm
@@ -17,7 +18,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from .config_file import find_config_file
-from .config_text import save_config
+from .config_text import config_yaml, save_config
 
 __all__ = [
     "check_batch_size",
@@ -26,6 +27,7 @@ __all__ = [
     "check_output_dir",
     "check_parts",
     "check_processes",
+    "check_resumed_method",
     "lock_output_dir",
     "prepare_run",
 ]
@@ -95,6 +97,47 @@ def lock_output_dir(path: str, *, called: str = _OPTION) -> Iterator[None]:
         if comm.is_main_process():
             remove_unfinished(os.path.join(glob.escape(path), "*.pth"))
         yield
+
+
+def check_resumed_method(config: DictConfig) -> None:
+    """Makes sure that a run goes on with the method that it was begun with, as the ``config.yaml`` in its folder says.
+
+    Changed options of the method are warned of: a smaller weight may be meant to rescue the run.
+
+    Args:
+        config: of the run that is resumed.
+
+    Raises:
+        UserError: if the method is another.
+    """
+    folder = config.train.output_dir
+    try:
+        with open(os.path.join(folder, "config.yaml")) as f:
+            begun = yaml.load(f, _NamingLoader)["model"]["head"]
+        head = yaml.load(config_yaml(config), _NamingLoader)["model"]["head"]
+    except (OSError, KeyError, TypeError, yaml.YAMLError):  # no distillation, or no file of this kind
+        return
+    methods = [[_class_name(part) for part in h.get("heads", [h])] for h in (begun, head)]
+    if methods[0] != methods[1]:
+        raise UserError(
+            f"the run in {folder} was begun with {' + '.join(methods[0])}, and cannot go on with "
+            f"{' + '.join(methods[1])}: start anew in another train.output_dir, or go back to its method"
+        )
+    for key in sorted((begun.keys() | head.keys()) - {"_target_"}):
+        if begun.get(key) != head.get(key):
+            logger.warning("The run was begun with model.head.%s=%s: now %s.", key, begun.get(key), head.get(key))
+
+
+class _NamingLoader(yaml.SafeLoader):
+    """Reads the classes and functions of a config as their names."""
+
+
+_NamingLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, name, node: name)
+
+
+def _class_name(call):
+    """Returns the class that a lazy call names. Its module's name differs from load to load if a config imports it."""
+    return call["_target_"].rpartition(".")[2]
 
 
 def check_device(device: str) -> None:

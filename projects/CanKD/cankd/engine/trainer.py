@@ -78,7 +78,12 @@ class DistillationTrainer(SimpleTrainer):
         data_time = time.perf_counter() - start
 
         self.optimizer.zero_grad()
-        losses = self._compute_gradients(data)
+        try:
+            losses = self._compute_gradients(data)
+        except FloatingPointError as error:
+            if isinstance(error, NonFiniteError):
+                raise
+            raise self._divergence("the proposals", data) from error  # of Detectron2's region proposal network
         self.grad_scaler.unscale_(self.optimizer)
         self.gradient_norm = None
         self.after_backward()
@@ -128,13 +133,16 @@ class DistillationTrainer(SimpleTrainer):
             broken = self._broken_gradients()
         if broken:
             shown = ", ".join(f"{name}={value:.4g}" for name, value in zip(losses, values))
-            raise NonFiniteError(
-                f"{' and '.join(broken)} became infinite or NaN at iteration {self.iter} (images "
-                f"{[x.get('image_id', x.get('file_name')) for x in data]}; {shown}). No step was taken and the last "
-                "checkpoint is intact: lower the learning rate, lengthen the warm-up, or clip gradients "
-                "(train.clip_gradients.max_norm), then --resume"
-            )
+            raise self._divergence(" and ".join(broken), data, f"; {shown}")
         self._write_metrics(dict(zip(losses, values)), data_time)
+
+    def _divergence(self, what, data, shown=""):
+        images = [record.get("image_id", record.get("file_name")) for record in data]
+        return NonFiniteError(
+            f"{what} became infinite or NaN at iteration {self.iter} (images {images}{shown}). No step was taken and "
+            "the last checkpoint is intact: lower the learning rate, lengthen the warm-up, or clip gradients "
+            "(train.clip_gradients.max_norm), then --resume"
+        )
 
     def _broken_gradients(self):
         """Names the first gradient that is infinite or NaN; none is if only the sum of their squares is too large."""

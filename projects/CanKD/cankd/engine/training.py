@@ -40,7 +40,7 @@ from .config_text import save_config
 from .graceful_stop import GracefulStop
 from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
 from .option_checks import check_options
-from .preflight import check_batch_size, check_device, check_parts, lock_output_dir
+from .preflight import check_batch_size, check_device, check_parts, check_resumed_method, lock_output_dir
 from .run_state import RunState
 from .trainer import DistillationTrainer
 from .unlabelled import UNLABELLED_KEY, build_unlabelled_loader
@@ -159,6 +159,14 @@ def _train(config, resume, extra_hooks):
 
     built = _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume)
     trainer.register_hooks([*built, *extra_hooks, best])
+    if checkpointer.has_checkpoint():
+        if resume:
+            check_resumed_method(config)
+        else:
+            logger.warning(
+                "%s holds another run's checkpoints, which are replaced. --resume would continue that run.",
+                options.output_dir,
+            )
     with stop.listening():
         start = _start(checkpointer, trainer, model, options, resume)
         if comm.is_main_process():

@@ -1,6 +1,8 @@
 """Reading Detectron2's older configs, yacs files, without running code in them."""
 
+import functools
 import logging
+import operator
 import os
 from collections.abc import Sequence
 
@@ -9,6 +11,8 @@ import yaml
 from cankd.utils import UserError, replace_file
 from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
+
+from .option_checks import did_you_mean
 
 __all__ = ["is_yacs_file", "is_yaml", "parse_yacs", "read_yacs", "save_yacs"]
 
@@ -61,11 +65,32 @@ def read_yacs(path: str, overrides: Sequence[str] = ()) -> CfgNode:
         raise UserError(f"the config {path} cannot be used ({type(error).__name__}: {error})") from error
     if incomplete := [override for override in overrides if "=" not in override]:
         raise UserError(f"{incomplete[0]} has no value: write {incomplete[0]}=value, with an equals sign")
-    try:
-        config.merge_from_list([part for override in overrides for part in override.split("=", 1)])
-    except Exception as error:
-        raise UserError(f"the overrides {list(overrides)} cannot be applied to {path}: {error}") from error
+    for override in overrides:
+        key, value = override.split("=", 1)
+        _check_key(config, key, path)
+        try:
+            config.merge_from_list([key, value])
+        except Exception as error:
+            raise UserError(
+                f"the override {override} cannot be applied to {path}: {error}{_advice(config, key)}"
+            ) from error
     return config
+
+
+def _check_key(config, key, path):
+    """Makes sure that an option is there; it names the first part of its key that is not."""
+    node = config
+    for depth, name in enumerate(parts := key.split("."), start=1):
+        known = list(node) if isinstance(node, CfgNode) else []
+        if name not in known:
+            raise UserError(f"the config {path} has no {'.'.join(parts[:depth])}{did_you_mean(name, known)}")
+        node = node[name]
+
+
+def _advice(config, key):
+    *path, name = key.split(".")
+    value = functools.reduce(operator.getitem, path, config)[name]
+    return f'. It takes several values: write "{key}=(\'…\',)" or "{key}=(1, 2)"' if type(value) is tuple else ""
 
 
 def parse_yacs(text: str) -> CfgNode:

@@ -3,7 +3,9 @@
 A script imports it before all else. A library that changed the filters would silence its user's warnings, too.
 """
 
+import logging
 import warnings
 
 for _message in (".*torch.jit", "pkg_resources is deprecated", "torch.meshgrid"):
     warnings.filterwarnings("ignore", _message)
+logging.getLogger("torch.fx._symbolic_trace").addFilter(lambda record: "is_fx_tracing" not in record.getMessage())

@@ -115,8 +115,10 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
             levels: the student's names.
 
         Raises:
-            UserError: if there is no level, or a level stands twice.
+            UserError: if they are no list, there is none, or a level stands twice.
         """
+        if isinstance(levels, str):
+            raise UserError(f"levels is {levels!r}; it has to be a list: [{levels}]")
         self.levels = tuple(levels)
         if not self.levels or len(set(self.levels)) < len(self.levels):
             raise UserError(f"levels is {list(self.levels)}; name each level to distil once, at least one")
@@ -128,8 +130,10 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
             pairs: one for each of :attr:`levels`; others are ignored.
 
         Raises:
-            UserError: if the head was built for other channels, or cannot compare the two of a pair.
+            UserError: if the head was built for other channels, cannot compare the two of a pair, or has no name.
         """
+        if not hasattr(self, "name"):
+            raise UserError(f"{type(self).__name__} has no attribute name, which stands in the names of its losses")
         for pair in pairs:
             if pair.student not in self.levels:
                 continue
@@ -238,6 +242,12 @@ class DistillationHead(nn.Module, metaclass=_BuildsItself):
                         f"{list(self.terms)}: set its attribute terms to their names"
                     )
                 for term, loss in terms.items():
+                    if not isinstance(loss, Tensor) or loss.ndim:
+                        given = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else repr(loss)
+                        raise UserError(
+                            f"{type(self).__name__}.compare gives {given} for level {level!r}; a loss is a tensor "
+                            "without dimensions, such as a mean over images and positions"
+                        )
                     losses[self._loss_name(level, term)] = self.weight * loss
         return losses
 
