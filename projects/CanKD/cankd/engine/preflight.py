@@ -115,13 +115,13 @@ def check_resumed_method(config: DictConfig) -> None:
         with open(os.path.join(folder, "config.yaml")) as f:
             begun = yaml.load(f, _NamingLoader)["model"]["head"]
         head = yaml.load(config_yaml(config), _NamingLoader)["model"]["head"]
+        before, now = _methods_of(begun), _methods_of(head)
     except (OSError, KeyError, TypeError, yaml.YAMLError):  # no distillation, or no file of this kind
         return
-    methods = [[_class_name(part) for part in h.get("heads", [h])] for h in (begun, head)]
-    if methods[0] != methods[1]:
+    if before != now:
         raise UserError(
-            f"the run in {folder} was begun with {' + '.join(methods[0])}, and cannot go on with "
-            f"{' + '.join(methods[1])}: start anew in another train.output_dir, or go back to its method"
+            f"the run in {folder} was begun with {before}, and cannot go on with {now}: start anew in another "
+            "train.output_dir, or go back to its method"
         )
     for key in sorted((begun.keys() | head.keys()) - {"_target_"}):
         if begun.get(key) != head.get(key):
@@ -135,9 +135,9 @@ class _NamingLoader(yaml.SafeLoader):
 _NamingLoader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, name, node: name)
 
 
-def _class_name(call):
-    """Returns the class that a lazy call names. Its module's name differs from load to load if a config imports it."""
-    return call["_target_"].rpartition(".")[2]
+def _methods_of(head):
+    """Returns the classes that compare features. Of what a config imports, the module's name differs at each load."""
+    return " + ".join(part["_target_"].rpartition(".")[2] for part in head.get("heads", [head]))
 
 
 def check_device(device: str) -> None:

@@ -83,7 +83,8 @@ class DistillationTrainer(SimpleTrainer):
         except FloatingPointError as error:
             if isinstance(error, NonFiniteError):
                 raise
-            raise self._divergence("the proposals", data) from error  # of Detectron2's region proposal network
+            # Detectron2's region proposal network raises it.
+            raise self._divergence("the proposals", data, f"; {error}") from error
         self.grad_scaler.unscale_(self.optimizer)
         self.gradient_norm = None
         self.after_backward()
