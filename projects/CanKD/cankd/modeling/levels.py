@@ -71,49 +71,53 @@ def match_levels(
         UserError: if a level is missing, nothing matches, or the match is ambiguous. The message has both tables.
     """
     mapping = mapping or {}
-
-    def refuse(problem):
+    try:
+        if unused := set(mapping) - set(levels):
+            raise UserError(f"model.levels maps {sorted(unused)}, but head.levels has only {list(levels)}.")
+        return [_match(level, student_shapes, teacher_shapes, mapping) for level in levels]
+    except UserError as error:
         raise UserError(
-            f"{problem}\n{_describe_shapes(student_shapes, teacher_shapes)}\nChange head.levels (the student's levels "
-            "to distil), or name the teacher's level for each in model.levels, for example model.levels={p3: p3}"
-        )
+            f"{error}\n{_describe_shapes(student_shapes, teacher_shapes)}\nChange head.levels (the student's levels to "
+            "distil), or name the teacher's level for each in model.levels, for example model.levels={p3: p3}"
+        ) from error
 
-    if unused := set(mapping) - set(levels):
-        refuse(f"model.levels maps {sorted(unused)}, but head.levels has only {list(levels)}.")
-    pairs = []
-    for level in levels:
-        if level not in student_shapes:
-            refuse(f"the student has no level {level!r}.")
-        stride = student_shapes[level].stride
-        if level in mapping:
-            candidates = [mapping[level]]
-            if mapping[level] not in teacher_shapes:
-                refuse(f"model.levels maps {level!r} to {mapping[level]!r}, which the teacher lacks.")
-        else:
-            candidates = [
-                name
-                for name, shape in teacher_shapes.items()
-                if shape.stride == stride and (name == level or not (is_path(name) or is_path(level)))
-            ]
-            if len(candidates) > 1 and level in candidates:
-                candidates = [level]
-        if not candidates and is_path(level):
-            refuse(f"the teacher has no level {level!r} of the same stride, {stride}.")
-        if not candidates and stride is None:
-            refuse(f"the student's {level!r} has no positions or no known stride, and the teacher has no such level.")
-        if not candidates:
-            refuse(f"the teacher has no level of stride {stride}, which the student's {level!r} has.")
-        if len(candidates) > 1:
-            refuse(f"the student's {level!r} matches {candidates} of the teacher, all of stride {stride}.")
-        teacher = teacher_shapes[candidates[0]]
-        student = student_shapes[level]
-        if (student.stride is None) != (teacher.stride is None):
-            refuse(
-                f"of the student's {level!r} and the teacher's {candidates[0]!r} only one is a map of positions whose "
-                "stride is known."
-            )
-        pairs.append(LevelPair(level, candidates[0], stride, teacher.stride, student.channels, teacher.channels))
-    return pairs
+
+def _match(level, student_shapes, teacher_shapes, mapping):
+    if level not in student_shapes:
+        raise UserError(f"the student has no level {level!r}.")
+    student = student_shapes[level]
+    name = mapping.get(level) or _find_counterpart(level, student.stride, teacher_shapes)
+    if name not in teacher_shapes:
+        raise UserError(f"model.levels maps {level!r} to {name!r}, which the teacher lacks.")
+    teacher = teacher_shapes[name]
+    if (student.stride is None) != (teacher.stride is None):
+        raise UserError(
+            f"of the student's {level!r} and the teacher's {name!r} only one is a map of positions whose stride is "
+            "known."
+        )
+    return LevelPair(level, name, student.stride, teacher.stride, student.channels, teacher.channels)
+
+
+def _find_counterpart(level, stride, teacher_shapes):
+    """Returns the teacher's level of a stride; of several, the one of the same name."""
+    candidates = [
+        name
+        for name, shape in teacher_shapes.items()
+        if shape.stride == stride and (name == level or not (is_path(name) or is_path(level)))
+    ]
+    if level in candidates:
+        return level
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise UserError(f"the student's {level!r} matches {candidates} of the teacher, all of stride {stride}.")
+    if is_path(level):
+        raise UserError(f"the teacher has no level {level!r} of the same stride, {stride}.")
+    if stride is None:
+        raise UserError(
+            f"the student's {level!r} has no positions or no known stride, and the teacher has no such level."
+        )
+    raise UserError(f"the teacher has no level of stride {stride}, which the student's {level!r} has.")
 
 
 def choose_levels(
