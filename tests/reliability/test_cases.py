@@ -58,7 +58,9 @@ def test_what_may_not_be_accepted_is_silent_and_what_is_lost_is_seen(sound, tmp_
     def spoil(project):
         (project / "plain.py").write_text((project / "plain.py").read_text() + "\nos.remove(f'{_root}/teacher.pth')\n")
 
-    outcome, _ = try_case(Case("nothing", lambda project: None, ("plain.py",)), sound, tmp_path / "project", USUAL)
-    assert outcome == Outcome.SILENT
+    warned = f"{tmp_path}/project/run holds another run's checkpoints, which are replaced. --resume would continue it."
+    nothing = Case("nothing", lambda project: None, ("plain.py",))
+    outcome, message = try_case(nothing, sound, tmp_path / "project", {*USUAL, warned})
+    assert outcome == Outcome.SILENT, message
     outcome, message = try_case(Case("deletes", spoil, ("plain.py",)), sound, tmp_path / "project")
     assert outcome == Outcome.LOST and "teacher.pth" in message

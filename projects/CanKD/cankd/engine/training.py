@@ -164,7 +164,7 @@ def _train(config, resume, extra_hooks):
             check_resumed_method(config)
         else:
             logger.warning(
-                "%s holds another run's checkpoints, which are replaced. --resume would continue that run.",
+                "%s holds another run's checkpoints, which are replaced. --resume would continue it.",
                 options.output_dir,
             )
     with stop.listening():
