@@ -80,10 +80,7 @@ class DistillationTrainer(SimpleTrainer):
         self.optimizer.zero_grad()
         try:
             losses = self._compute_gradients(data)
-        except FloatingPointError as error:
-            if isinstance(error, NonFiniteError):
-                raise
-            # Detectron2's region proposal network raises it.
+        except FloatingPointError as error:  # Detectron2's region proposal network raises it
             raise self._divergence("the proposals", data, f"; {error}") from error
         self.grad_scaler.unscale_(self.optimizer)
         self.gradient_norm = None

@@ -1,8 +1,6 @@
 """Reading Detectron2's older configs, yacs files, without running code in them."""
 
-import functools
 import logging
-import operator
 import os
 from collections.abc import Sequence
 
@@ -67,30 +65,26 @@ def read_yacs(path: str, overrides: Sequence[str] = ()) -> CfgNode:
         raise UserError(f"{incomplete[0]} has no value: write {incomplete[0]}=value, with an equals sign")
     for override in overrides:
         key, value = override.split("=", 1)
-        _check_key(config, key, path)
+        present = _find(config, key, path)
         try:
             config.merge_from_list([key, value])
         except Exception as error:
-            raise UserError(
-                f"the override {override} cannot be applied to {path}: {error}{_advice(config, key)}"
-            ) from error
+            advice = (
+                f'. It takes several values: write "{key}=(\'…\',)" or "{key}=(1, 2)"' if type(present) is tuple else ""
+            )
+            raise UserError(f"the override {override} cannot be applied to {path}: {error}{advice}") from error
     return config
 
 
-def _check_key(config, key, path):
-    """Makes sure that an option is there; it names the first part of its key that is not."""
+def _find(config, key, path):
+    """Returns the value of an option; if there is none, the error names the first part of its key that is not there."""
     node = config
     for depth, name in enumerate(parts := key.split("."), start=1):
         known = list(node) if isinstance(node, CfgNode) else []
         if name not in known:
             raise UserError(f"the config {path} has no {'.'.join(parts[:depth])}{did_you_mean(name, known)}")
         node = node[name]
-
-
-def _advice(config, key):
-    *path, name = key.split(".")
-    value = functools.reduce(operator.getitem, path, config)[name]
-    return f'. It takes several values: write "{key}=(\'…\',)" or "{key}=(1, 2)"' if type(value) is tuple else ""
+    return node
 
 
 def parse_yacs(text: str) -> CfgNode:
