@@ -64,37 +64,51 @@ def test_trains_what_is_not_done_yet_and_writes_the_comparison(tmp_path, monkeyp
     monkeypatch.setattr(method_comparison, "_train_all", lambda pending, total, jobs: trained.extend(pending))
     assert compare([0]) == text and trained == []
     with pytest.raises(TypeError):  # nothing has trained them
-        compare([0, 1], overrides=["optimizer.lr=0.1"])
-    assert [run.name for run in trained] == ["alone_0", "pkd_0", "strong_0", "alone_1", "pkd_1", "strong_1"]
+        compare([0, 1])
+    assert [run.name for run in trained] == ["alone_1", "pkd_1", "strong_1"]
 
 
-def test_a_changed_config_or_teacher_trains_anew(tmp_path, monkeypatch):
-    """In the same folders, where the weights of the finished runs still lie."""
+def test_what_another_config_or_teacher_has_made_stays(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     (tmp_path / "few.py").write_text(CONFIG)
     teacher = tmp_path / "teacher.pth"
     shutil.copy(PathManager.get_local_path("cankd://DigitScenes/retinanet_R18.pth"), teacher)
 
-    def weights(*overrides):
+    def compare(title="pkd", output="out", overrides=()):
         overrides = ["train.eval_period=0", f"model.teacher.weights={teacher}", *overrides]
-        compare_methods(
-            str(tmp_path / "few.py"), [parse_method("pkd")], [0], str(tmp_path / "out"), overrides=overrides
-        )
-        files = {name: tmp_path / "out" / "runs" / f"{name}_0" / "model_final.pth" for name in ("alone", "pkd")}
-        found = {name: torch.load(path, weights_only=True)["model"] for name, path in files.items()}
-        return {name: model["head.cls_score.weight"] for name, model in found.items()}
+        method = Method(title, "pkd")
+        compare_methods(str(tmp_path / "few.py"), [method], [0], str(tmp_path / output), overrides=overrides)
+        path = tmp_path / output / "runs" / f"{title}_0" / "model_final.pth"
+        return torch.load(path, weights_only=True)["model"]["head.cls_score.weight"]
 
-    first, other = weights("optimizer.lr=0.001"), weights("optimizer.lr=0.0001")
-    again = weights("optimizer.lr=0.001")
-    assert torch.equal(first["pkd"], again["pkd"]) and not torch.equal(first["pkd"], other["pkd"])
-    before = json.loads((tmp_path / "out" / "teacher.json").read_text())
+    def held(folder):
+        return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+    first = compare()
+    before = held(tmp_path / "out")
+    refused = r"out/alone_0.json and 3 more: of another config, .* Give another --output, or remove"
+    with pytest.raises(UserError, match=refused):
+        compare(overrides=["optimizer.lr=0.001"])
+    for name in ("alone_0", "pkd_0"):  # unfinished, too
+        (tmp_path / "out" / f"{name}.json").rename(tmp_path / f"{name}.json")
+    with pytest.raises(UserError, match=r"out/runs/alone_0 and 1 more: of another config"):
+        compare(overrides=["optimizer.lr=0.001"])
+    for name in ("alone_0", "pkd_0"):
+        (tmp_path / f"{name}.json").rename(tmp_path / "out" / f"{name}.json")
+    assert held(tmp_path / "out") == before
+    assert not torch.equal(compare(output="other", overrides=["optimizer.lr=0.001"]), first)
+
+    teacher_before = json.loads((tmp_path / "out" / "teacher.json").read_text())
     contents = torch.load(teacher, weights_only=True)
     contents["model"] = {k: v.mul(1.5) if "fpn_output" in k else v for k, v in contents["model"].items()}
     torch.save(contents, teacher)
-    retrained = weights("optimizer.lr=0.001")
-    assert torch.equal(first["alone"], retrained["alone"]) and not torch.equal(first["pkd"], retrained["pkd"])
-    after = json.loads((tmp_path / "out" / "teacher.json").read_text())
-    assert after["weights"] != before["weights"] and after["metrics"] != before["metrics"]
+    with pytest.raises(UserError, match=r"out/pkd_0.json and 1 more: of another config"):  # the student alone has none
+        compare()
+    assert held(tmp_path / "out") == before
+    assert not torch.equal(compare("pkd_of_another"), first)
+    teacher_after = json.loads((tmp_path / "out" / "teacher.json").read_text())
+    assert teacher_after["weights"] != teacher_before["weights"]
+    assert teacher_after["metrics"] != teacher_before["metrics"]
 
 
 def pretend_results(folder, monkeypatch):

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -51,6 +51,7 @@ logger = logging.getLogger(__name__)
 
 ALONE = "alone"
 _ENTRIES = {"config": str, "metrics": dict}
+_BEGUN_WITH = "begun_with.json"  # of a run's folder: the fingerprints at its start
 
 
 class Method(NamedTuple):
@@ -105,7 +106,8 @@ def compare_methods(
         The Markdown.
 
     Raises:
-        UserError: if a config cannot be used, nothing is evaluated, or a training fails. What is finished is kept.
+        UserError: if a config cannot be used, nothing is evaluated, the folders hold runs of another config, or a
+            training fails. What is finished is kept.
     """
     if not any(map(_is_plain_student, methods)):
         methods = [Method(ALONE, ALONE), *methods]
@@ -120,8 +122,7 @@ def compare_methods(
     files = [run.result_file for run in runs]
     if twice := {file for file in files if files.count(file) > 1}:
         raise UserError(f"two methods would write {min(twice)}: give them other titles, or each seed once")
-    for run in runs:
-        run.config()  # what is wrong with a method shows before the first training
+    _check_is_theirs(runs)
     pending = [run for run in runs if run.result() is None]
     for run in pending:
         check_checkpoints(run.config())
@@ -155,6 +156,16 @@ def _check_arguments(methods, seeds, overrides):
         )
 
 
+def _check_is_theirs(runs):
+    """Makes sure that no run replaces what one of another config has made."""
+    if others := [path for run in runs for path in run.files_of_others()]:
+        more = f" and {len(others) - 1} more" if others[1:] else ""
+        raise UserError(
+            f"{others[0]}{more}: of another config, other weights or other data. Give another --output, or remove what "
+            "is there to train anew"
+        )
+
+
 def _is_plain_student(method):
     return method.name == ALONE and not method.overrides
 
@@ -184,15 +195,21 @@ class _Run(NamedTuple):
         config.train.update(seed=self.seed, output_dir=os.path.join(self.runs_dir, self.name))
         return config
 
+    def files_of_others(self) -> Iterator[str]:
+        """Yields what a run of another config, other weights or other data has left where this one writes."""
+        config = self.config()
+        fingerprints, folder = result_fingerprints(config), config.train.output_dir
+        for path, shown in ((self.result_file, self.result_file), (os.path.join(folder, _BEGUN_WITH), folder)):
+            record = read_record(path, {"config": str})
+            if record is not None and not fingerprints_agree(record, fingerprints):
+                yield shown
+
     def result(self) -> Mapping | None:
-        """Returns what a finished run has written, None if there is none of this config."""
+        """Returns what the finished run has written, None if it is not finished."""
         result = read_record(self.result_file, _ENTRIES)
         if result is None:
             return None
         config = self.config()
-        if not fingerprints_agree(result, result_fingerprints(config)):
-            logger.warning("%s is of another config, other weights or other data, and is replaced.", self.result_file)
-            return None
         if result.get("code") not in (None, code_fingerprint(config)):
             logger.warning(
                 "%s was trained before code of the config's own was changed: remove it to train it again.",
@@ -244,7 +261,7 @@ def _train_all(pending, total, jobs):
         lines = "\n  ".join(failures)
         raise UserError(
             f"{len(failures)} of {len(pending)} runs failed, the others are finished and kept. Change the options of "
-            f"these, or leave them out:\n  {lines}"
+            f"these under another title, or leave them out:\n  {lines}"
         )
 
 
@@ -289,11 +306,8 @@ def _train_run(run, number, *, threads):
 
 def _begin(folder, fingerprints, code):
     """Makes sure that a run goes on only with what it was begun with; returns the fingerprint of its code then."""
-    path = os.path.join(folder, "begun_with.json")
-    try:
-        begun = read_record(path, {"config": str})
-    except UserError:  # damaged
-        begun = None
+    path = os.path.join(folder, _BEGUN_WITH)
+    begun = read_record(path, {"config": str})
     if begun is None or not fingerprints_agree(begun, fingerprints):
         begun = {}
         begin_anew(folder)

@@ -170,7 +170,7 @@ def read_record(path: str, entries: Mapping[str, type | UnionType]) -> dict | No
             found = json.load(f)
         if wrong := [name for name, kind in entries.items() if not isinstance(found[name], kind)]:
             raise ValueError(f"{wrong[0]} is {found[wrong[0]]!r}")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(
