@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pycocotools.mask
 import pytest
-from cankd.data.annotation_checks import _run_lengths, check_annotations
+from cankd.data.annotation_checks import _run_lengths, check_annotations, without_broken_shapes
 from cankd.data.checks import check_records
 from detectron2.data import DatasetMapper
 from detectron2.structures import BoxMode
@@ -63,6 +63,7 @@ def test_sound_records_stay_as_they_are(records):
         ({"segmentation": [[1, 1, 5, 1, 5, float("nan")]]}, "polygons that are not"),
         ({"segmentation": [[1, 1, 5, 1, 1e30, 5]]}, r"polygons far outside the image.* of 100×80 pixels"),
         ({"segmentation": []}, "masks without a polygon"),
+        ({"segmentation": None}, r"annotations without a mask .*use_instance_mask=False, .* MODEL.MASK_ON=False\): 1"),
         ({"segmentation": {"size": None, "counts": b""}}, "RLE masks without a height and a width: 1, .* size None"),
         ({"segmentation": {"size": [5, 5], "counts": b""}}, "RLE masks of another size .* 5×5 instead of 100×80"),
         ({"segmentation": {"size": [80, 100], "counts": b"zzzz"}}, "RLE masks that cannot be decoded"),
@@ -83,6 +84,18 @@ def test_each_fault_is_one_line_or_is_left_out(change, message, caplog):
 def test_what_is_needed_cannot_be_skipped():
     with pytest.raises(ValueError, match="boxes of negative size: 1, .*\nMend them$"):
         check_annotations(make_records([(5, 5, -3, 5)]), "mine.json", skip_broken=None)
+
+
+def test_what_would_leave_nothing_is_not_offered():
+    with pytest.raises(ValueError, match="annotations without a mask .*: 2, .*\nMend them$"):
+        check_annotations(make_records(), "mine.json", masks="polygon")
+
+
+def test_broken_masks_and_keypoints_are_not_drawn():
+    sound = {"bbox": [0, 0, 5, 5], "segmentation": POLYGON, "keypoints": [1, 2, 2]}
+    assert without_broken_shapes(sound, 100, 80) == sound
+    for broken in ({"segmentation": [[1, 1]], "keypoints": [1]}, {"segmentation": [], "keypoints": "x"}):
+        assert without_broken_shapes({**sound, **broken}, 100, 80) == {"bbox": [0, 0, 5, 5]}
 
 
 def test_masks_are_looked_at_only_where_they_are_used():

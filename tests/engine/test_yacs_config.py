@@ -157,8 +157,9 @@ def test_refuses_files_and_runs_no_code(tmp_path, contents, message):
 
 def test_what_is_not_done_here_is_refused_or_said(caplog):
     name, clip = "COCO-Detection/retinanet_R_50_FPN_1x.yaml", "SOLVER.CLIP_GRADIENTS"
-    config = load_config(name, [f"{clip}.ENABLED=True", f"{clip}.CLIP_TYPE=full", "TEST.PRECISE_BN.ENABLED=True"])
-    assert "TEST.PRECISE_BN is left out" in caplog.text
+    tests = [f"TEST.{option}.ENABLED=True" for option in ("PRECISE_BN", "AUG")]
+    config = load_config(name, [f"{clip}.ENABLED=True", f"{clip}.CLIP_TYPE=full", *tests])
+    assert "TEST.PRECISE_BN is left out" in caplog.text and "TEST.AUG is left out" in caplog.text
     with pytest.raises(ValueError, match="'full' is not a valid GradientClipType"):
         instantiate({**config.optimizer, "params": [torch.zeros(1)]})
 

@@ -87,7 +87,10 @@ def test_features_that_cannot_be_drawn_are_named(config, records, tmp_path):
         draw_features(models, config, records, str(tmp_path), levels=["p9"])
     with pytest.raises(ValueError, match="the teacher has no level 'p9'"):
         draw_features({"teacher": models["teacher"]}, config, records, str(tmp_path), levels=["p9"])
-    with pytest.raises(ValueError, match="correlation is that of a student to its teacher"):
+    student = next(title for title in models if title != "teacher")
+    with pytest.raises(ValueError, match="correlation is that .* give --teacher and --teacher-weights, too"):
+        draw_features({student: models[student]}, config, records, str(tmp_path), quantity="correlation")
+    with pytest.raises(ValueError, match="correlation is that .* give a student's checkpoint, too"):
         draw_features({"teacher": models["teacher"]}, config, records, str(tmp_path), quantity="correlation")
     with pytest.raises(ValueError, match="the quantity is 'sum'"):
         draw_features(models, config, records, str(tmp_path), quantity="sum")

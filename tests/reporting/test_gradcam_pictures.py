@@ -70,6 +70,21 @@ def test_models_side_by_side_at_all_stages(load, tmp_path, drawn):
     assert cv2.imread(path).shape[1] > 1500
 
 
+def test_rows_have_the_order_of_the_levels_whichever_model_depends_on_them(load, tmp_path, drawn, monkeypatch):
+    class Explained:
+        category, confidence = 0, 1.0
+
+        def __init__(self, model, source, title, data, category):
+            self.levels = ["res3"] if title == "teacher" else ["res5"]
+
+        def compute_map(self, level):
+            return np.zeros((112, 112))
+
+    monkeypatch.setattr(gradcam_pictures, "_Explained", Explained)
+    draw(load(CLASSIFIER), tmp_path)
+    assert list(drawn[0]) == ["res3", "res5"]
+
+
 def test_at_the_last_stage_it_is_the_classifiers_weights_times_the_feature(load, tmp_path, drawn):
     """As the class's logit is linear in the mean over positions (Zhou et al. 2016)."""
     config = load(CLASSIFIER)

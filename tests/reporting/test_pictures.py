@@ -71,6 +71,18 @@ def test_images_without_annotations_keep_their_place(quick_config, tmp_path, mon
     assert (grid[0][0] == grid[0][1]).all() and (grid[1][0] != grid[1][1]).any()  # the image itself, and what is on it
 
 
+def test_the_truth_has_masks_where_a_model_predicts_some():
+    annotation = {"bbox": [0, 0, 5, 5], "segmentation": [[0, 0, 5, 0, 5, 5]], "keypoints": [1, 1, 2]}
+    boxes, masks = Instances((9, 9)), Instances((9, 9), pred_masks=torch.zeros(0, 9, 9))
+
+    def kept(*outputs):
+        (found,) = pictures._without_unpredicted({"annotations": [annotation]}, outputs)["annotations"]
+        return found.keys() - {"bbox"}
+
+    assert kept({"instances": boxes}) == kept({"sem_seg": None}) == set()
+    assert kept({"instances": boxes}, {"instances": masks}) == {"segmentation"}
+
+
 def test_an_object_is_found_by_class_place_and_score():
     found = Instances((50, 50))
     found.pred_boxes = Boxes([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0], [0.0, 20.0, 10.0, 30.0]])

@@ -46,6 +46,7 @@ def test_draws_images_without_ground_truth(draw, quick_config, tmp_path):
     [
         (["--input", "absent.jpg"], "there is no image or folder absent.jpg"),
         (["train.init_checkpoint=absent.pth"], "there is no checkpoint absent.pth"),
+        (["train.init_checkpoint=/"], "/ is a folder: name the checkpoint in it, such as /model_final.pth"),
         (["--images", "0"], "there is nothing to look at: images is 0"),
     ],
 )

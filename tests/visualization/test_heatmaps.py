@@ -2,7 +2,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
-from cankd.visualization import HeatMap, draw_confusion_matrices, draw_heatmaps, reduce_channels
+from cankd.visualization import HeatMap, draw_confusion_matrices, draw_heatmaps, heatmaps, reduce_channels
 from matplotlib import pyplot
 
 FEATURE = torch.tensor([[[1.0, -4.0]], [[2.0, 2.0]], [[0.0, 1.0]]])  # (3, 1, 2)
@@ -48,6 +48,17 @@ def test_padding_does_not_count_for_a_rows_colours(tmp_path, shown):
     assert [(options["vmin"], options["vmax"]) for options in maps] == [(-6, 6)] * 2
     assert maps[0]["extent"] == (0, 32, 32, 0)
     assert matplotlib.image.imread(tmp_path / "a.png").shape[1] > 500 and not pyplot.get_fignums()
+
+
+def test_each_column_has_its_title_also_without_a_map_in_the_first_row(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(heatmaps, "save_figure", lambda figure, path: figures.append(figure))
+    heat_map = HeatMap(np.array([[0.0, 1.0]]), 8)
+    rows = {"p3": {"one": heat_map}, "p4": {"two": heat_map}}
+    draw_heatmaps("a.png", np.zeros((8, 16, 3), np.uint8), rows, label="x")
+    axes = figures[0].axes[:3]
+    assert [axis.get_title() for axis in axes if axis.get_visible()] == ["image", "one", "two"]
+    pyplot.close(figures[0])
 
 
 def test_signed_maps_have_zero_in_the_middle(tmp_path, shown):

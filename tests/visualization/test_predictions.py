@@ -3,7 +3,7 @@ import numpy as np
 import torch
 from cankd.visualization import draw_annotations, draw_class, draw_detections, draw_segmentation, save_grid
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Boxes, BoxMode, Instances
 
 
 def changed(picture, image, scale):
@@ -37,6 +37,27 @@ def test_draws_annotations_and_nothing_where_there_are_none(tiny_scenes):
     x, y, w, h = map(int, record["annotations"][0]["bbox"])
     assert changed(draw_annotations(image, record["annotations"], metadata, scale=2), image, 2)[y : y + h, x].all()
     assert not changed(draw_annotations(image, [], metadata, scale=2), image, 2).any()
+
+
+def test_masks_and_keypoints_are_filled_in(tiny_scenes):
+    """Where neither the box's edge nor the label is."""
+    metadata, image = MetadataCatalog.get(tiny_scenes[1]), np.full((160, 160, 3), 128, np.uint8)
+    boxes = Boxes(torch.tensor([[20.0, 30, 120, 150]]))
+    found = Instances((160, 160), pred_boxes=boxes, pred_classes=torch.tensor([3]), scores=torch.tensor([0.9]))
+    assert not changed(draw_detections(image, found, metadata, scale=2), image, 2)[45:140, 25:115].any()
+    found.pred_masks = torch.zeros(1, 160, 160, dtype=torch.bool)
+    found.pred_masks[:, 60:100, 40:80] = True
+    filled = changed(draw_detections(image, found, metadata, scale=2), image, 2)[45:140, 25:115]
+    assert filled[17:53, 17:53].all() and not filled[60:].any()
+    found.pred_keypoints = torch.tensor([[[100.0, 130, 0.9], [60, 130, 0.0]]])
+    dotted = changed(draw_detections(image, found, metadata, scale=2), image, 2)
+    assert dotted[130, 100] and not dotted[130, 60]
+
+    annotation = {"bbox": [20, 30, 120, 150], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 3}
+    polygon, keypoints = [[40, 60, 80, 60, 80, 100, 40, 100]], [100, 130, 2, 60, 130, 0]
+    annotation |= {"segmentation": polygon, "keypoints": keypoints}
+    drawn = changed(draw_annotations(image, [annotation], metadata, scale=2), image, 2)
+    assert drawn[62:98, 42:78].all() and drawn[130, 100] and not drawn[130, 60] and not drawn[45:58, 25:115].any()
 
 
 def test_segmentation_has_the_classes_colours_and_leaves_the_rest(tiny_scenes):

@@ -100,6 +100,10 @@ def check_checkpoint(path: str) -> None:
         local = PathManager.get_local_path(path)
     except OSError as error:
         raise UserError(f"the checkpoint {path} cannot be fetched: {error}") from error
+    if os.path.isdir(local):
+        raise UserError(
+            f"{path} is a folder: name the checkpoint in it, such as {os.path.join(path, 'model_final.pth')}"
+        )
     if not os.path.isfile(local):
         raise UserError(
             f"there is no checkpoint {path}{place_of(path)}: check the path. A teacher that a config of its own trains "

@@ -1,5 +1,6 @@
 import os
 
+from .annotation_checks import without_broken_shapes
 from .center_crop import CenterCrop
 from .checks import check_crops, check_image_classes, check_records, check_training_data, num_classes_of
 from .classification_mapper import ClassificationMapper

@@ -12,7 +12,7 @@ import numpy as np
 from cankd.utils import UserError
 from detectron2.structures import BoxMode
 
-__all__ = ["check_annotations", "has_broken_crowd_mark"]
+__all__ = ["check_annotations", "has_broken_crowd_mark", "without_broken_shapes"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ def check_annotations(
         return records
     lines = "\n  ".join(_describe(faults))
     if not skip_broken:
-        or_skip = "" if skip_broken is None else ", or go on without them by train.skip_broken=True"
+        is_of_use = skip_broken is not None and any(record.get("annotations") for record in _leave_out(records, faults))
+        or_skip = ", or go on without them by train.skip_broken=True" if is_of_use else ""
         raise UserError(f"{source} has annotations that cannot be used:\n  {lines}\nMend them{or_skip}")
     logger.warning("%s is used without what is broken:\n  %s", source, lines)
     return _leave_out(records, faults)
@@ -167,14 +168,33 @@ def _are_numbers(values):
     return isinstance(values, (list, tuple, np.ndarray)) and all(isinstance(value, Real) for value in values)
 
 
+def without_broken_shapes(annotation: Mapping, width: int, height: int) -> dict:
+    """Returns an annotation without its mask and its keypoints if they are broken, as in data for boxes alone.
+
+    Args:
+        annotation: in Detectron2's format.
+        width, height: of its image.
+    """
+    faults = {
+        "segmentation": _mask_fault(annotation, (width, height), "bitmask"),
+        "keypoints": _keypoint_fault(annotation),
+    }
+    return {key: value for key, value in annotation.items() if not faults.get(key)}
+
+
 def _mask_fault(annotation, size, mask_format):
     mask = annotation.get("segmentation")
+    if mask is None:
+        return (
+            "annotations without a mask (segmentation); a model of boxes alone needs none "
+            "(dataloader.train.mapper.use_instance_mask=False, of yacs MODEL.MASK_ON=False)"
+        ), repr(None)
     if isinstance(mask, Mapping):
         if mask_format == "polygon" and not annotation.get("iscrowd"):
             kind = "RLE masks, where dataloader.train.mapper.instance_mask_format is 'polygon' (set it to 'bitmask')"
             return kind, f"{mask.get('counts')!s:.60}"
         return _rle_fault(mask, size)
-    polygons = mask if isinstance(mask, (list, tuple)) else [None]
+    polygons = mask if isinstance(mask, (list, tuple)) else [mask]
     if not polygons:
         return "masks without a polygon", "[]"
     for polygon in polygons:

@@ -53,6 +53,8 @@ def convert_yacs(config: CfgNode) -> DictConfig:
     """
     if config.TEST.PRECISE_BN.ENABLED:
         logger.warning("TEST.PRECISE_BN is left out: norms keep the running statistics of the training.")
+    if config.TEST.AUG.ENABLED:
+        logger.warning("TEST.AUG is left out: the test images are seen once, as they are.")
     config = DefaultTrainer.auto_scale_workers(config, comm.get_world_size())
     return OmegaConf.create(
         {

@@ -58,7 +58,8 @@ def draw_features(
         raise UserError(f"the quantity is {quantity!r}; it has to be one of {', '.join(QUANTITIES)}")
     sources = feature_sources(config, models, levels)
     if quantity != "feature" and not {"teacher"} < set(models):
-        raise UserError(f"the {quantity} is that of a student to its teacher: give a student's checkpoint, too")
+        absent = "a student's checkpoint" if "teacher" in models else "--teacher and --teacher-weights"
+        raise UserError(f"the {quantity} is that of a student to its teacher: give {absent}, too")
     strides = {title: {level: shape.stride for level, shape in s.shapes().items()} for title, s in sources.items()}
     for level in strides["teacher"] if quantity != "feature" else ():
         if len({of_model[level] for of_model in strides.values()}) > 1:

@@ -2,7 +2,6 @@
 
 import contextlib
 import difflib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -65,7 +64,7 @@ def draw_gradcam(
     make_output_dir(output_dir)
     paths = []
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
-        rows, numbers = defaultdict(dict), {}
+        rows, numbers = {level: {} for level in sources[next(iter(models))].names}, {}
         for title, loaded in models.items():
             (data,) = loaded.read([record])
             explained = _Explained(loaded.model, sources[title].source, title, data, category)
@@ -77,7 +76,8 @@ def draw_gradcam(
                 if name_in_model in explained.levels:
                     rows[level][column] = HeatMap(explained.compute_map(name_in_model), stride)
         path = picture_path(output_dir, record, "gradcam", paths)
-        draw_heatmaps(path, first.rgb(record), rows, label="Grad-CAM")
+        explained_rows = {level: maps for level, maps in rows.items() if maps}
+        draw_heatmaps(path, first.rgb(record), explained_rows, label="Grad-CAM")
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "classes": numbers})
         paths.append(path)
     return paths

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import cv2
 import torch
-from cankd.data import load_records, metadata_of
+from cankd.data import load_records, metadata_of, without_broken_shapes
 from cankd.evaluation import annotated_instances, confident_instances, match_greedily
 from cankd.utils import UserError, make_output_dir
 from cankd.visualization import draw_annotations, draw_class, draw_detections, draw_segmentation, save_grid
@@ -20,10 +20,11 @@ from .models import LoadedModel, check_number, choose_records, load_models
 __all__ = ["draw_comparison", "draw_data", "draw_predictions"]
 
 SIDE = 480  # of a drawn image's shorter side, at least: smaller ones are enlarged so that labels stay readable
+_SHAPES = {"pred_masks": "segmentation", "pred_keypoints": "keypoints"}  # of a model's instances and of annotations
 
 
 def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int = 4) -> None:
-    """Draws the first images of a data set with their annotated boxes, or their classes.
+    """Draws the first images of a data set with their annotated boxes, masks and keypoints, or their classes.
 
     Args:
         dataset: lazy call with ``names``, as in ``dataloader.test.dataset``.
@@ -43,7 +44,7 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
         if "label" in record:
             pictures.append(draw_class(image, metadata.image_classes[record["label"]], scale=scale))
         else:
-            pictures.append(draw_annotations(image, record.get("annotations", ()), metadata, scale=scale))
+            pictures.append(_draw_annotations(image, record, metadata, scale))
     save_grid(path, [pictures[i : i + columns] for i in range(0, len(pictures), columns)])
 
 
@@ -154,12 +155,24 @@ def draw_comparison(
         image, scale = _read(record)
         if has_masks:
             columns["image"].append(cv2.resize(image, None, fx=scale, fy=scale))
-        for title, model in models.items():
-            output = model([record])[0]
+        outputs = {title: model([record])[0] for title, model in models.items()}
+        for title, output in outputs.items():
             columns[title].append(_draw_output(image, output, record, names[title], score_threshold, scale))
         if has_truth:
+            record = _without_unpredicted(record, outputs.values())
             columns["ground truth"].append(_draw_truth(image, record, metadata, has_masks, scale))
     save_grid(path, list(zip(*columns.values())), list(columns))
+
+
+def _without_unpredicted(record, outputs):
+    """Returns a record without the masks and keypoints of its annotations, unless a model predicts such."""
+    fields = {field for output in outputs if "instances" in output for field in output["instances"].get_fields()}
+    absent = {shape for field, shape in _SHAPES.items() if field not in fields}
+    annotations = [
+        {key: value for key, value in annotation.items() if key not in absent}
+        for annotation in record.get("annotations", ())
+    ]
+    return {**record, "annotations": annotations}
 
 
 def _draw_truth(image, record, metadata, has_masks, scale):
@@ -169,7 +182,13 @@ def _draw_truth(image, record, metadata, has_masks, scale):
         return draw_segmentation(image, labels, metadata, scale=scale)
     if "label" in record:
         return draw_class(image, metadata.image_classes[record["label"]], scale=scale)
-    return draw_annotations(image, record.get("annotations", ()), metadata, scale=scale)
+    return _draw_annotations(image, record, metadata, scale)
+
+
+def _draw_annotations(image, record, metadata, scale):
+    height, width = image.shape[:2]
+    annotations = [without_broken_shapes(each, width, height) for each in record.get("annotations", ())]
+    return draw_annotations(image, annotations, metadata, scale=scale)
 
 
 def _name_classes(loaded, metadata):

@@ -93,7 +93,7 @@ def draw_heatmaps(
         axis_row[0].set_ylabel(name)
         for axis, title in zip(axis_row[1:], titles):
             if title not in maps:
-                axis.set_visible(False)
+                axis.set_axis_off()  # its title stays
                 continue
             axis.imshow(gray, cmap="gray", vmin=0, vmax=255)
             values, stride = maps[title]

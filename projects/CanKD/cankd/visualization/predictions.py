@@ -1,6 +1,8 @@
 """Detections, segmentations and classes drawn side by side (supplement, figures 4 and 5)."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import cv2
 import matplotlib.pyplot as plt
@@ -9,7 +11,7 @@ import torch
 from detectron2.data.catalog import Metadata
 from detectron2.structures import BoxMode, Instances
 from detectron2.utils.colormap import colormap
-from detectron2.utils.visualizer import Visualizer
+from detectron2.utils.visualizer import GenericMask, Visualizer
 from torchvision.utils import draw_segmentation_masks
 
 from .figures import save_figure, take_texts_literally
@@ -20,11 +22,12 @@ __all__ = ["draw_annotations", "draw_class", "draw_detections", "draw_segmentati
 def draw_detections(
     image: np.ndarray, instances: Instances, metadata: Metadata, *, score_threshold: float = 0.3, scale: float = 1.0
 ) -> np.ndarray:
-    """Draws what a detector found.
+    """Draws what a detector found: boxes, and masks and keypoints where there are any.
 
     Args:
         image: RGB, ``(H, W, 3)``, uint8.
-        instances: with ``pred_boxes``, ``pred_classes`` and ``scores``, in the image's pixels.
+        instances: with ``pred_boxes``, ``pred_classes`` and ``scores``, in the image's pixels; also ``pred_masks``,
+            ``(N, H, W)``, and ``pred_keypoints``, ``(N, K, 3)``.
         metadata: names and colours of the classes.
         score_threshold: lowest score that is drawn.
         scale: of the result against the image.
@@ -35,14 +38,17 @@ def draw_detections(
     found = instances.to("cpu")
     found = found[found.scores.argsort()]  # the best on top
     found = found[found.scores >= score_threshold]
-    labels = [f"{metadata.thing_classes[c]} {s:.0%}" for c, s in zip(found.pred_classes, found.scores)]
-    return _draw(image, found.pred_boxes.tensor.numpy(), found.pred_classes.tolist(), labels, metadata, scale)
+    classes = found.pred_classes.tolist()
+    labels = [f"{metadata.thing_classes[c]} {s:.0%}" for c, s in zip(classes, found.scores)]
+    masks, keypoints = (found.get(name) if found.has(name) else () for name in ("pred_masks", "pred_keypoints"))
+    parts = found.pred_boxes.tensor.numpy(), classes, labels, map(np.asarray, masks), map(np.asarray, keypoints)
+    return _draw(image, itertools.starmap(_Object, itertools.zip_longest(*parts)), metadata, scale)
 
 
 def draw_annotations(
     image: np.ndarray, annotations: Sequence[Mapping], metadata: Metadata, *, scale: float = 1.0
 ) -> np.ndarray:
-    """Draws the ground truth.
+    """Draws the ground truth: boxes, and masks and keypoints where there are any.
 
     Args:
         image, metadata, scale: see :func:`draw_detections`.
@@ -51,10 +57,15 @@ def draw_annotations(
     Returns:
         See :func:`draw_detections`.
     """
-    boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
-    classes = [a["category_id"] for a in annotations]
-    labels = [metadata.thing_classes[c] for c in classes]
-    return _draw(image, np.array(boxes).reshape(-1, 4), classes, labels, metadata, scale)
+    height, width = image.shape[:2]
+    objects = []
+    for annotation in annotations:
+        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        category, segmentation, keypoints = map(annotation.get, ("category_id", "segmentation", "keypoints"))
+        mask = GenericMask(segmentation, height, width).mask if segmentation else None
+        points = np.reshape(keypoints, (-1, 3)) if keypoints else None
+        objects.append(_Object(box, category, metadata.thing_classes[category], mask, points))
+    return _draw(image, objects, metadata, scale)
 
 
 def draw_segmentation(
@@ -95,12 +106,24 @@ def draw_class(image: np.ndarray, label: str, *, is_right: bool | None = None, s
     return _picture(visualizer)
 
 
-def _draw(image, boxes, classes, labels, metadata, scale):
+class _Object(NamedTuple):
+    box: Any
+    category: int
+    label: str
+    mask: np.ndarray | None
+    keypoints: np.ndarray | None
+
+
+def _draw(image, objects, metadata, scale):
     visualizer = Visualizer(image, metadata, scale=scale)
     colors = metadata.get("thing_colors") or colormap(rgb=True).tolist()
-    for box, category, label in zip(boxes, classes, labels):
+    for box, category, label, mask, keypoints in objects:
         color = tuple(channel / 255 for channel in colors[category % len(colors)])
         visualizer.draw_box(box, alpha=1.0, edge_color=color)
+        if mask is not None:
+            visualizer.draw_binary_mask(mask, color, alpha=0.4, area_threshold=0)
+        if keypoints is not None:
+            visualizer.draw_and_connect_keypoints(keypoints)
         # Above the box, or within where there is no room.
         position = box[0], box[1] - 9 if box[1] >= 9 else box[1]
         visualizer.draw_text(label, position, font_size=5, color=color, horizontal_alignment="left")
