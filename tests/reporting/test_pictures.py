@@ -79,8 +79,32 @@ def test_the_truth_has_masks_where_a_model_predicts_some():
         (found,) = pictures._without_unpredicted({"annotations": [annotation]}, outputs)["annotations"]
         return found.keys() - {"bbox"}
 
-    assert kept({"instances": boxes}) == kept({"sem_seg": None}) == set()
+    assert kept({"instances": boxes}) == set()
     assert kept({"instances": boxes}, {"instances": masks}) == {"segmentation"}
+
+
+def test_a_panoptic_model_has_its_instances_above_its_segmentation(quick_config, tmp_path, monkeypatch):
+    grids = []
+    monkeypatch.setattr(pictures, "save_grid", lambda path, grid, titles: grids.append(dict(zip(titles, grid[0]))))
+    dataset = quick_config("DigitScenes/semantic_fpn_R10.py").dataloader.test.dataset
+    record = instantiate(dataset)[0]
+    everywhere = torch.zeros(11, 160, 160)
+    everywhere[10] = 1
+    found = Instances((160, 160), pred_boxes=Boxes(torch.tensor([[20.0, 30, 60, 90]])))
+    found.scores, found.pred_classes = torch.tensor([0.9]), torch.tensor([3])
+
+    def draw(**output):
+        model = torch.nn.Module()
+        model.sem_seg_head = None
+        model.forward = lambda batch: [output]
+        loaded = pictures.LoadedModel(model, lambda record: record)
+        pictures.draw_comparison({"model": loaded}, dataset, [record], str(tmp_path / "a.png"))
+        return grids.pop()
+
+    semantic, panoptic = draw(sem_seg=everywhere), draw(sem_seg=everywhere, instances=found)
+    for title in ("model", "ground truth"):
+        differs = np.abs(panoptic[title].astype(int) - semantic[title]).sum(2) > 60
+        assert 0.005 < differs.mean() < 0.5, title
 
 
 def test_an_object_is_found_by_class_place_and_score():

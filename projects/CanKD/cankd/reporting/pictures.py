@@ -165,7 +165,9 @@ def draw_comparison(
 
 
 def _without_unpredicted(record, outputs):
-    """Returns a record without the masks and keypoints of its annotations, unless a model predicts such."""
+    """Returns a record without annotations, or their masks and keypoints, unless a model predicts such."""
+    if not any("instances" in output for output in outputs):
+        return {**record, "annotations": []}
     fields = {field for output in outputs if "instances" in output for field in output["instances"].get_fields()}
     absent = {shape for field, shape in _SHAPES.items() if field not in fields}
     annotations = [
@@ -179,7 +181,9 @@ def _draw_truth(image, record, metadata, has_masks, scale):
     """Draws what is annotated; of a record without annotations, the image."""
     if has_masks and "sem_seg_file_name" in record:
         labels = read_image(record["sem_seg_file_name"]).squeeze()
-        return draw_segmentation(image, labels, metadata, scale=scale)
+        if not record["annotations"]:
+            return draw_segmentation(image, labels, metadata, scale=scale)
+        image = draw_segmentation(image, labels, metadata)
     if "label" in record:
         return draw_class(image, metadata.image_classes[record["label"]], scale=scale)
     return _draw_annotations(image, record, metadata, scale)
@@ -203,7 +207,9 @@ def _name_classes(loaded, metadata):
 def _draw_output(image, output, record, metadata, score_threshold, scale):
     if "sem_seg" in output:
         labels = output["sem_seg"].argmax(dim=0).cpu().numpy()
-        return draw_segmentation(image, labels, metadata, scale=scale)
+        if "instances" not in output:
+            return draw_segmentation(image, labels, metadata, scale=scale)
+        image = draw_segmentation(image, labels, metadata)  # a panoptic model's, below its instances
     if "classes" in output:
         best = int(output["classes"][0])
         is_right = best == record["label"] if "label" in record else None
