@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -102,6 +103,14 @@ def test_two_processes_give_the_same_pixels_and_results(config, run, tmp_path, m
     assert one.keys() == two.keys()
     for cell in one:
         assert two[cell]["bbox"]["AP"] == pytest.approx(one[cell]["bbox"]["AP"]), cell
+
+
+def test_workers_that_stand_still_are_told(config, run, monkeypatch):
+    monkeypatch.setattr(robustness, "_PATIENCE", 1)
+    monkeypatch.setattr(robustness.CorruptedDataset, "__getitem__", lambda self, i: time.sleep(60))
+    config.dataloader.test.num_workers = 1
+    with pytest.raises(UserError, match="no image has come .* for 1 seconds. The same command goes on"):
+        run()
 
 
 def test_clean_cell_is_the_usual_evaluation(config, run):

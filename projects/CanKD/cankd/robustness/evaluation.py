@@ -37,6 +37,8 @@ __all__ = ["corrupted_loader", "evaluate_robustness"]
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE = 600  # seconds without an image from a loader's worker; one that is forked beside threads may stand still
+
 
 def evaluate_robustness(
     config: DictConfig,
@@ -114,10 +116,12 @@ def corrupted_loader(
     share = list(InferenceSampler(len(records)))
     batch_size = loader.get("batch_size", 1)
     batches = [share[i : i + batch_size] for i in range(0, len(share), batch_size)]
+    num_workers = loader.get("num_workers", 0)
     return DataLoader(
         CorruptedDataset(records, build_mapper(loader.mapper), cells, channel_order=channel_order),
         batch_sampler=[[c * len(records) + i for i in batch] for c in range(len(cells)) for batch in batches],
-        num_workers=loader.get("num_workers", 0),
+        num_workers=num_workers,
+        timeout=_PATIENCE if num_workers else 0,
         collate_fn=list,
     )
 
@@ -179,7 +183,7 @@ def _run(data, records, entries, pending, channel_order):
         for entry in entries.values():
             stack.enter_context(inference_context(entry.model))
         progress = stack.enter_context(tqdm(total=images, unit="image", disable=not comm.is_main_process()))
-        batches = iter(loader)
+        batches = _telling_of_silence(loader)
         for i, (cell, names) in enumerate(pending.items(), start=1):
             progress.set_description(f"Cell {i} of {len(pending)}, {cell}")
             evaluators = {name: build_evaluator(data.evaluator, output_dir=None) for name in names}
@@ -191,6 +195,19 @@ def _run(data, records, entries, pending, channel_order):
                 progress.update(len(batch))
             for name, evaluator in evaluators.items():
                 _save(entries[name].store, cell, evaluator.evaluate())
+
+
+def _telling_of_silence(loader):
+    """Yields a loader's batches, and says what to do if its workers give none any more."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader timed out" not in str(error):
+            raise
+        raise UserError(
+            f"no image has come from the data loader's workers for {_PATIENCE} seconds. The same command goes on from "
+            "the finished cells; dataloader.test.num_workers=0 does without workers"
+        ) from error
 
 
 def _save(store, cell, results):
