@@ -83,6 +83,8 @@ def test_rows_have_the_order_of_the_levels_whichever_model_depends_on_them(load,
     monkeypatch.setattr(gradcam_pictures, "_Explained", Explained)
     draw(load(CLASSIFIER), tmp_path)
     assert list(drawn[0]) == ["res3", "res5"]
+    first, last = ([bool(each) for each in maps.values()] for maps in drawn[0].values())
+    assert first == [False, True] and last == [True, False]  # the teacher is the last column
 
 
 def test_at_the_last_stage_it_is_the_classifiers_weights_times_the_feature(load, tmp_path, drawn):

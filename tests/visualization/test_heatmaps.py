@@ -54,7 +54,7 @@ def test_each_column_has_its_title_also_without_a_map_in_the_first_row(tmp_path,
     figures = []
     monkeypatch.setattr(heatmaps, "save_figure", lambda figure, path: figures.append(figure))
     heat_map = HeatMap(np.array([[0.0, 1.0]]), 8)
-    rows = {"p3": {"one": heat_map}, "p4": {"two": heat_map}}
+    rows = {"p3": {"one": None, "two": heat_map}, "p4": {"one": heat_map, "two": None}}
     draw_heatmaps("a.png", np.zeros((8, 16, 3), np.uint8), rows, label="x")
     axes = figures[0].axes[:3]
     assert [axis.get_title() for axis in axes if axis.get_visible()] == ["image", "one", "two"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def draw_gradcam(
     make_output_dir(output_dir)
     paths = []
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
-        rows, numbers = {level: {} for level in sources[next(iter(models))].names}, {}
+        rows, numbers = defaultdict(dict), {}
         for title, loaded in models.items():
             (data,) = loaded.read([record])
             explained = _Explained(loaded.model, sources[title].source, title, data, category)
@@ -73,11 +74,11 @@ def draw_gradcam(
             stride = 1 / loaded.teacher.scale if loaded.teacher else 1  # the maps have the size that the model saw
             column = f"{title}\n{name} {explained.confidence:.0%}"
             for level, name_in_model in sources[title].names.items():
-                if name_in_model in explained.levels:
-                    rows[level][column] = HeatMap(explained.compute_map(name_in_model), stride)
+                is_explained = name_in_model in explained.levels
+                rows[level][column] = HeatMap(explained.compute_map(name_in_model), stride) if is_explained else None
         path = picture_path(output_dir, record, "gradcam", paths)
-        explained_rows = {level: maps for level, maps in rows.items() if maps}
-        draw_heatmaps(path, first.rgb(record), explained_rows, label="Grad-CAM")
+        rows = {level: maps for level, maps in rows.items() if any(maps.values())}
+        draw_heatmaps(path, first.rgb(record), rows, label="Grad-CAM")
         write_json(f"{path.removesuffix('.png')}.json", {"image": record["file_name"], "classes": numbers})
         paths.append(path)
     return paths

@@ -61,7 +61,7 @@ def reduce_channels(feature: Tensor, reduction: str, top_k: int = 8) -> Tensor:
 def draw_heatmaps(
     path: str,
     image: np.ndarray,
-    rows: Mapping[str, Mapping[str, HeatMap]],
+    rows: Mapping[str, Mapping[str, HeatMap | None]],
     *,
     label: str,
     signed: bool = False,
@@ -72,27 +72,27 @@ def draw_heatmaps(
     Args:
         path: PNG file.
         image: RGB, ``(H, W, 3)``, uint8, as the mapper gives it.
-        rows: map from row title to column title to map. What reaches beyond the image, the padding, is not shown, and
-            does not count for the colours.
+        rows: map from row title to column title, the same in each row, to map, None where there is none. What reaches
+            beyond the image, the padding, is not shown, and does not count for the colours.
         label: of the colour scales.
         signed: whether 0 is to be in the middle of the colours.
         marks: (x, y) in pixels of the image to mark, by row title.
     """
-    titles = list(dict.fromkeys(title for row in rows.values() for title in row))
+    titles = list(next(iter(rows.values())))
     height, width = image.shape[:2]
     size = 2.6 * (1 + len(titles)) + 1, 2.6 * len(rows) * height / width + 0.4
     figure, axes = plt.subplots(len(rows), 1 + len(titles), figsize=size, squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12)  # inches: room for the row titles
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     for axis_row, (name, maps) in zip(axes, rows.items()):
-        shown = np.concatenate([_visible(heat_map, height, width).ravel() for heat_map in maps.values()])
+        shown = np.concatenate([_visible(each, height, width).ravel() for each in maps.values() if each is not None])
         low, high = float(shown.min()), float(shown.max())
         if signed:
             low, high = -max(-low, high), max(-low, high)
         axis_row[0].imshow(image)
         axis_row[0].set_ylabel(name)
         for axis, title in zip(axis_row[1:], titles):
-            if title not in maps:
+            if maps[title] is None:
                 axis.set_axis_off()  # its title stays
                 continue
             axis.imshow(gray, cmap="gray", vmin=0, vmax=255)
