@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draws images of a data set with their annotated boxes, masks and keypoints, or their classes.
+"""Draws images of a data set with their annotated boxes, masks and keypoints, their segmentations or their classes.
 
 Example:
     tools/visualize_data.py --config-file configs/DigitScenes/retinanet_R10.py --output samples.png

@@ -10,12 +10,14 @@ import time
 
 import cankd.engine.training
 import pytest
+import torch
 from cankd.checkpoint import DistillationCheckpointer
 from cankd.engine import train
 from cankd.engine.graceful_stop import GracefulStop
 from cankd.engine.stop_signals import StopSignals
 from cankd.utils import Interrupted, report_mistakes
 from detectron2.engine import HookBase
+from detectron2.utils.events import get_event_storage
 
 CONFIG = "DigitScenes/retinanet_R10.py"
 STOP_SIGNALS = signal.SIGTERM, signal.SIGINT, signal.SIGHUP
@@ -69,6 +71,39 @@ def test_an_evaluation_ends_at_once(quick_config, tmp_path, monkeypatch, period)
         train(config)
     assert saved == ["model_0000001"]
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000001.pth"
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_an_evaluation_that_was_interrupted_is_made_up_for_once(quick_config, tmp_path, monkeypatch, patience):
+    """As an uninterrupted run has it, also where it ends the training."""
+    results, evaluated = {1: 10.0, 3: 9.0, 5: 11.0, 8: 12.0}, []
+
+    def evaluate(*args):
+        evaluated.append(get_event_storage().iter)
+        if interrupts and len(evaluated) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # Python runs signal handlers between its instructions
+        return {"bbox": {"AP": results[evaluated[-1]]}}
+
+    def outcome(folder):
+        lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+        curve = {line["iteration"]: line["bbox/AP"] for line in lines if "bbox/AP" in line}
+        last = torch.load(folder / "model_final.pth", weights_only=True)
+        return curve, json.loads((folder / "evaluations.json").read_text()), last["iteration"]
+
+    monkeypatch.setattr(cankd.engine.training, "test", evaluate)
+    config = quick_config(CONFIG, max_iter=8, eval_period=2, output_dir=str(tmp_path / "whole"))
+    config.train.early_stopping.patience = patience
+    interrupts = False
+    train(config)
+    config.train.output_dir, interrupts = str(tmp_path / "interrupted"), True
+    evaluated.clear()
+    with pytest.raises(Interrupted):
+        train(config)
+    evaluated.append("resumed")
+    train(config, resume=True)
+    assert outcome(tmp_path / "interrupted") == outcome(tmp_path / "whole")
+    assert evaluated == [1, 3, "resumed", *([3] if patience else [3, 5, 8])]
 
 
 def test_after_the_last_step_the_run_is_whole_and_nothing_is_evaluated(quick_config, tmp_path, monkeypatch):

@@ -130,6 +130,19 @@ def test_draws_labels(tiny_patches, tmp_path):
     assert cv2.imread(str(tmp_path / "samples.png")).shape[1] == 2 * 450
 
 
+def test_draws_segmentations_where_nothing_else_is_annotated(quick_config, tmp_path, monkeypatch):
+    grids = []
+    monkeypatch.setattr(pictures, "save_grid", lambda path, grid: grids.append(grid))
+    dataset = quick_config("DigitScenes/semantic_fpn_R10.py").dataloader.test.dataset
+    records = instantiate(dataset)
+    for record in (records[0], {**records[0], "annotations": []}, {"file_name": records[0]["file_name"]}):
+        monkeypatch.setattr(pictures, "load_records", lambda dataset, record=record: [record])
+        draw_data(dataset, str(tmp_path / "samples.png"))
+    boxes, segmentation, image = (grid[0][0].astype(int) for grid in grids)
+    everywhere, somewhere = ((np.abs(each - image).max(2) > 5).mean() for each in (segmentation, boxes))
+    assert everywhere > 0.9 and 0 < somewhere < 0.9
+
+
 def test_differences_need_two_students(quick_config, tmp_path):
     config = quick_config("DigitScenes/retinanet_R10_from_R18.py")
     with pytest.raises(ValueError, match="give both, --baseline and train.init_checkpoint, and no --input"):

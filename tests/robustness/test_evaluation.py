@@ -316,7 +316,7 @@ def test_results_that_do_not_belong_together_are_not_read(tmp_path):
     with pytest.raises(ValueError, match="b and c were evaluated on different test sets"):
         read_grids({"b": b, "c": c})
     pathlib.Path(a, "snow_1.json").write_text("{")
-    with pytest.raises(ValueError, match="snow_1.json holds no results of a cell .*: remove it"):
+    with pytest.raises(ValueError, match="snow_1.json holds no results of a cell .* or remove the file"):
         read_grids({"a": a})
     with pytest.raises(ValueError, match="absent holds no results on corrupted images: give the folder of a model"):
         read_grids({"b": b, "d": str(tmp_path / "absent")})
@@ -342,7 +342,7 @@ def test_a_damaged_cell_is_named(tmp_path, entry):
     assert read_grids({"a": str(tmp_path)})["a"] == {Cell("fog", 1): {"bbox": {"AP": None}}}
     path = tmp_path / "fog_1.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **entry}))
-    with pytest.raises(UserError, match="fog_1.json holds no results of a cell .*: remove it"):
+    with pytest.raises(UserError, match="fog_1.json holds no results of a cell .* or remove the file"):
         read_grids({"a": str(tmp_path)})
 
 

@@ -50,6 +50,13 @@ def test_padding_does_not_count_for_a_rows_colours(tmp_path, shown):
     assert matplotlib.image.imread(tmp_path / "a.png").shape[1] > 500 and not pyplot.get_fignums()
 
 
+@pytest.mark.parametrize("signed, expected", [(False, (0, 1)), (True, (-1, 1))])
+def test_a_map_of_zeros_is_dark_or_in_the_middle(tmp_path, shown, signed, expected):
+    rows = {"p3": {"one": HeatMap(np.zeros((1, 2)), 8)}}
+    draw_heatmaps(str(tmp_path / "a.png"), np.zeros((8, 16, 3), np.uint8), rows, label="x", signed=signed)
+    assert (shown[-1][1]["vmin"], shown[-1][1]["vmax"]) == expected
+
+
 def test_each_column_has_its_title_also_without_a_map_in_the_first_row(tmp_path, monkeypatch):
     figures = []
     monkeypatch.setattr(heatmaps, "save_figure", lambda figure, path: figures.append(figure))

@@ -3,7 +3,7 @@ import numpy as np
 import torch
 from cankd.visualization import draw_annotations, draw_class, draw_detections, draw_segmentation, save_grid
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import Boxes, BoxMode, Instances, RotatedBoxes
 
 
 def changed(picture, image, scale):
@@ -58,6 +58,20 @@ def test_masks_and_keypoints_are_filled_in(tiny_scenes):
     annotation |= {"segmentation": polygon, "keypoints": keypoints}
     drawn = changed(draw_annotations(image, [annotation], metadata, scale=2), image, 2)
     assert drawn[62:98, 42:78].all() and drawn[130, 100] and not drawn[130, 60] and not drawn[45:58, 25:115].any()
+
+
+def test_rotated_boxes_are_rotated(tiny_scenes):
+    metadata, image = MetadataCatalog.get(tiny_scenes[1]), np.full((160, 160, 3), 128, np.uint8)
+    box = [80.0, 80.0, 80.0, 40.0, 90.0]  # centre, width, height: upright, it is 40 wide and 80 high
+    found = Instances((160, 160), pred_boxes=RotatedBoxes(torch.tensor([box])), scores=torch.tensor([0.9]))
+    found.pred_classes = torch.tensor([3])
+    annotation = {"bbox": box, "bbox_mode": BoxMode.XYWHA_ABS, "category_id": 3}
+    for picture in (
+        draw_detections(image, found, metadata, scale=2),
+        draw_annotations(image, [annotation], metadata, scale=2),
+    ):
+        where = changed(picture, image, 2)
+        assert where[60:115, 59:62].any(1).mean() > 0.5 and not where[60:115, 38:42].any()  # one side is dashed
 
 
 def test_segmentation_has_the_classes_colours_and_leaves_the_rest(tiny_scenes):

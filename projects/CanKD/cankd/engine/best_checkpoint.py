@@ -74,6 +74,10 @@ class BestCheckpoint(HookBase):
                 self._values = {i: value for i, value in values.items() if i < start}
         return self._decide()
 
+    def has_observed(self, iteration: int) -> bool:
+        """Tells, alike in all processes, whether the evaluation after an iteration is known."""
+        return comm.all_gather(iteration in self._values)[0]
+
     def observe(self, results: Mapping) -> None:
         """Looks at the results of an evaluation.
 
@@ -87,6 +91,10 @@ class BestCheckpoint(HookBase):
         if metrics := flatten_results_dict(results):
             self._take(iteration, metrics)
         self._is_over = self._decide()
+
+    def before_train(self) -> None:
+        """Ends training if the evaluation that a resumed run has made up for exhausts the patience."""
+        self.after_step()
 
     def after_step(self) -> None:
         """Ends training, once the patience is exhausted."""

@@ -2,6 +2,7 @@ import contextlib
 import os
 import re
 import sys
+from collections.abc import Callable
 
 from cankd.modeling import Distiller
 from cankd.utils import UserError
@@ -17,6 +18,7 @@ __all__ = [
     "EarlyLines",
     "GradientClipping",
     "PeriodicCheckpoint",
+    "PeriodicEvaluation",
     "ProgressBar",
     "WeightAveraging",
 ]
@@ -54,6 +56,27 @@ class DistillationSchedule(HookBase):
         if self._stop_iter is not None and iteration >= self._stop_iter:
             return 0.0
         return min(1.0, iteration / self._warmup_iters) if self._warmup_iters else 1.0
+
+
+class PeriodicEvaluation(hooks.EvalHook):
+    """Detectron2's :class:`EvalHook`, which makes up for an evaluation that an interruption has ended."""
+
+    def __init__(self, eval_period: int, eval_function: Callable[[], dict], *, is_done: Callable[[int], bool]):
+        """
+        Args:
+            eval_period, eval_function: see :class:`EvalHook`.
+            is_done: tells whether an earlier run has evaluated after an iteration; has to agree in all processes.
+        """
+        super().__init__(eval_period, eval_function)
+        self._is_done = is_done
+
+    def before_train(self) -> None:
+        """Evaluates the step that a resumed run begins behind, if that was due and is not done."""
+        start = self.trainer.start_iter
+        is_due = 0 < start < self.trainer.max_iter and self._period > 0 and start % self._period == 0
+        if is_due and not self._is_done(start - 1):
+            self.trainer.iter = self.trainer.storage.iter = start - 1  # until the first step
+            self._do_eval()
 
 
 class GradientClipping(HookBase):

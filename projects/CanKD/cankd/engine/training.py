@@ -38,7 +38,14 @@ from .build import (
 )
 from .config_text import save_config
 from .graceful_stop import GracefulStop
-from .hooks import DistillationSchedule, EarlyLines, GradientClipping, PeriodicCheckpoint, WeightAveraging
+from .hooks import (
+    DistillationSchedule,
+    EarlyLines,
+    GradientClipping,
+    PeriodicCheckpoint,
+    PeriodicEvaluation,
+    WeightAveraging,
+)
 from .option_checks import check_options
 from .preflight import check_batch_size, check_device, check_parts, check_resumed_method, lock_output_dir
 from .run_state import RunState
@@ -157,7 +164,9 @@ def _train(config, resume, extra_hooks):
         results.update(found)
         return results
 
-    built = _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume)
+    is_evaluated = best.has_observed if best else lambda iteration: True
+    evaluation = PeriodicEvaluation(options.eval_period, evaluate_student, is_done=is_evaluated)
+    built = _build_hooks(config, model, checkpointer, run_state, stop, evaluation, resume)
     trainer.register_hooks([*built, *extra_hooks, best])
     if checkpointer.has_checkpoint():
         if resume:
@@ -241,7 +250,7 @@ def _build_loader(loader, student=None, options=None):
     return build_loader(loader, mapper=mapper, dataset=records)
 
 
-def _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student, resume):
+def _build_hooks(config, model, checkpointer, run_state, stop, evaluation, resume):
     """Returns Detectron2's usual hooks and those of distillation, in the order in which they have to run."""
     options = config.train
     built = [hooks.IterationTimer()]
@@ -257,7 +266,7 @@ def _build_hooks(config, model, checkpointer, run_state, stop, evaluate_student,
     if comm.is_main_process():
         built.append(PeriodicCheckpoint(checkpointer, **options.checkpointer))
     built.append(stop)
-    built.append(hooks.EvalHook(options.eval_period, evaluate_student))
+    built.append(evaluation)
     if comm.is_main_process():
         writers = default_writers(options.output_dir, options.max_iter)
         if options.wandb.project:

@@ -24,7 +24,7 @@ _SHAPES = {"pred_masks": "segmentation", "pred_keypoints": "keypoints"}  # of a 
 
 
 def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int = 4) -> None:
-    """Draws the first images of a data set with their annotated boxes, masks and keypoints, or their classes.
+    """Draws the first images of a data set: annotated boxes, masks and keypoints, else segmentations or classes.
 
     Args:
         dataset: lazy call with ``names``, as in ``dataloader.test.dataset``.
@@ -41,10 +41,8 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
     pictures = []
     for record in records:
         image, scale = _read(record)
-        if "label" in record:
-            pictures.append(draw_class(image, metadata.image_classes[record["label"]], scale=scale))
-        else:
-            pictures.append(_draw_annotations(image, record, metadata, scale))
+        has_masks = not record.get("annotations")  # or else the objects would be hard to see
+        pictures.append(_draw_truth(image, record, metadata, has_masks, scale))
     save_grid(path, [pictures[i : i + columns] for i in range(0, len(pictures), columns)])
 
 
@@ -181,7 +179,7 @@ def _draw_truth(image, record, metadata, has_masks, scale):
     """Draws what is annotated; of a record without annotations, the image."""
     if has_masks and "sem_seg_file_name" in record:
         labels = read_image(record["sem_seg_file_name"]).squeeze()
-        if not record["annotations"]:
+        if not record.get("annotations"):
             return draw_segmentation(image, labels, metadata, scale=scale)
         image = draw_segmentation(image, labels, metadata)
     if "label" in record:

@@ -112,7 +112,10 @@ def _read(path):
         }
         return cell, results, {name: contents["fingerprints"][name] for name in ("data", "model")}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} holds no results of a cell ({type(error).__name__}: {error}): remove it") from error
+        raise UserError(
+            f"{path} holds no results of a cell ({type(error).__name__}: {error}): give the folder of a model's cells, "
+            "such as OUTPUT/robustness/student, or remove the file if it is a damaged result"
+        ) from error
 
 
 def _number(value):

@@ -89,6 +89,8 @@ def draw_heatmaps(
         low, high = float(shown.min()), float(shown.max())
         if signed:
             low, high = -max(-low, high), max(-low, high)
+        if low == high:  # a constant map is dark, or in the middle
+            low, high = low - signed, high + 1
         axis_row[0].imshow(image)
         axis_row[0].set_ylabel(name)
         for axis, title in zip(axis_row[1:], titles):

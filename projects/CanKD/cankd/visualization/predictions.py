@@ -60,7 +60,9 @@ def draw_annotations(
     height, width = image.shape[:2]
     objects = []
     for annotation in annotations:
-        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYXY_ABS)
+        box, mode = annotation["bbox"], annotation["bbox_mode"]
+        if mode != BoxMode.XYWHA_ABS:
+            box = BoxMode.convert(box, mode, BoxMode.XYXY_ABS)
         category, segmentation, keypoints = map(annotation.get, ("category_id", "segmentation", "keypoints"))
         mask = GenericMask(segmentation, height, width).mask if segmentation else None
         points = np.reshape(keypoints, (-1, 3)) if keypoints else None
@@ -119,6 +121,9 @@ def _draw(image, objects, metadata, scale):
     colors = metadata.get("thing_colors") or colormap(rgb=True).tolist()
     for box, category, label, mask, keypoints in objects:
         color = tuple(channel / 255 for channel in colors[category % len(colors)])
+        if len(box) == 5:  # rotated
+            visualizer.draw_rotated_box_with_label(box, alpha=1.0, edge_color=color, label=label)
+            continue
         visualizer.draw_box(box, alpha=1.0, edge_color=color)
         if mask is not None:
             visualizer.draw_binary_mask(mask, color, alpha=0.4, area_threshold=0)
@@ -140,15 +145,16 @@ def save_grid(path: str, rows: Sequence[Sequence[np.ndarray]], titles: Sequence[
 
     Args:
         path: PNG file.
-        rows: RGB pictures, as many in each row.
+        rows: RGB pictures, as many in each row; the last may have fewer.
         titles: of the columns.
     """
     height, width = rows[0][0].shape[:2]
     size = (3 * len(rows[0]), 3 * len(rows) * height / width + 0.3 * bool(titles))
     figure, axes = plt.subplots(len(rows), len(rows[0]), figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.set_axis_off()
     for axis, picture in zip(axes.flat, (picture for row in rows for picture in row)):
         axis.imshow(picture)
-        axis.set_axis_off()
     for axis, title in zip(axes[0], titles):
         axis.set_title(title)
     save_figure(figure, path)
