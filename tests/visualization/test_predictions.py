@@ -54,7 +54,7 @@ def test_masks_and_keypoints_are_filled_in(tiny_scenes):
     assert dotted[130, 100] and not dotted[130, 60]
 
     annotation = {"bbox": [20, 30, 120, 150], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 3}
-    polygon, keypoints = [[40, 60, 80, 60, 80, 100, 40, 100]], [100, 130, 2, 60, 130, 0]
+    polygon, keypoints = ([40, 60, 80, 60, 80, 100, 40, 100],), np.array([100, 130, 2, 60, 130, 0])
     annotation |= {"segmentation": polygon, "keypoints": keypoints}
     drawn = changed(draw_annotations(image, [annotation], metadata, scale=2), image, 2)
     assert drawn[62:98, 42:78].all() and drawn[130, 100] and not drawn[130, 60] and not drawn[45:58, 25:115].any()

@@ -64,8 +64,10 @@ def draw_annotations(
         if mode != BoxMode.XYWHA_ABS:
             box = BoxMode.convert(box, mode, BoxMode.XYXY_ABS)
         category, segmentation, keypoints = map(annotation.get, ("category_id", "segmentation", "keypoints"))
+        if isinstance(segmentation, tuple):
+            segmentation = list(segmentation)
         mask = GenericMask(segmentation, height, width).mask if segmentation else None
-        points = np.reshape(keypoints, (-1, 3)) if keypoints else None
+        points = None if keypoints is None else np.reshape(keypoints, (-1, 3))
         objects.append(_Object(box, category, metadata.thing_classes[category], mask, points))
     return _draw(image, objects, metadata, scale)
 
