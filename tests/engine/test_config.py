@@ -192,7 +192,7 @@ def test_another_batch_size_scales_rate_and_schedule(caplog, tmp_path):
     assert (recipe.optimizer.lr, recipe.train.max_iter, recipe.train.eval_period) == (0.005, 703608, 29317)
     override = "dataloader.train.total_batch_size=16"
     scaled = load_config(path, ["train.distillation.stop_iter=1000", override])
-    assert "Total batch size 16 instead of 4: optimizer.lr is now 0.02, train.max_iter 175902" in caplog.text
+    assert "Total batch size 16 instead of 4: optimizer.lr is now 0.02, and the schedule has 0.25 times" in caplog.text
     assert scaled.optimizer.lr == pytest.approx(0.02)
     assert (scaled.train.max_iter, scaled.train.eval_period, scaled.train.checkpointer.period) == (175902, 7329, 7329)
     assert scaled.train.distillation.stop_iter == 1000  # what is asked for stays

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cankd.data import register_datasets
 from cankd.utils import UserError, target_of
 from detectron2.config import LazyConfig
+from detectron2.utils.logger import log_first_n
 from omegaconf import DictConfig, OmegaConf
 
 from .config_file import read_config
@@ -14,8 +15,6 @@ from .option_checks import check_options, did_you_mean
 from .unlabelled import UNLABELLED_KEY, UNLABELLED_OPTIONS
 
 __all__ = ["apply_overrides", "load_config", "scale_to_batch_size"]
-
-logger = logging.getLogger(__name__)
 
 _BATCH_SIZE = "dataloader.train.total_batch_size"
 _REFERENCE = "train.reference_batch_size"
@@ -132,13 +131,12 @@ def scale_to_batch_size(config: DictConfig) -> None:
         if node[key]:
             node[key] = max(1, round(node[key] / factor))
     train.reference_batch_size = batch_size
-    logger.warning(
-        "Total batch size %d instead of %d: optimizer.lr is now %g, train.max_iter %d, and so on. "
+    log_first_n(
+        logging.WARNING,
+        f"Total batch size {batch_size} instead of {reference}: optimizer.lr is now {config.optimizer.lr:g}, and the "
+        f"schedule has {1 / factor:g} times as many iterations, unless you give them yourself. "
         "train.reference_batch_size=0 leaves them as they are.",
-        batch_size,
-        reference,
-        config.optimizer.lr,
-        train.max_iter,
+        key="message",
     )
 
 
