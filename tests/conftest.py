@@ -6,9 +6,8 @@ import pytest
 from cankd import model_zoo
 from cankd.data import DigitPatches, DigitScenes, register_digit_patches, register_digit_scenes
 from detectron2.data import DatasetCatalog
-from detectron2.utils import logger
 from detectron2.utils.env import seed_all_rng
-from detectron2.utils.logger import setup_logger
+from detectron2.utils.logger import _LOG_COUNTER, setup_logger
 
 from tests.tiny_tasks import forget, register_cityscapes_again, register_tasks, write_cityscapes
 
@@ -27,7 +26,7 @@ def fresh_loggers():
     for name in ("detectron2", "fvcore", "cankd"):
         logging.getLogger(name).handlers.clear()
     setup_logger.cache_clear()
-    logger._LOG_COUNTER.clear()  # of messages that are logged once
+    _LOG_COUNTER.clear()  # of messages that are logged once
 
 
 @pytest.fixture(scope="session")

@@ -76,7 +76,7 @@ def test_the_truth_has_masks_where_a_model_predicts_some():
     boxes, masks = Instances((9, 9)), Instances((9, 9), pred_masks=torch.zeros(0, 9, 9))
 
     def kept(*outputs):
-        (found,) = pictures._without_unpredicted({"annotations": [annotation]}, outputs)["annotations"]
+        (found,) = pictures._keep_predicted({"annotations": [annotation]}, outputs)["annotations"]
         return found.keys() - {"bbox"}
 
     assert kept({"instances": boxes}) == set()

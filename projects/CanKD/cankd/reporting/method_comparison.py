@@ -122,7 +122,7 @@ def compare_methods(
     files = [run.result_file for run in runs]
     if twice := {file for file in files if files.count(file) > 1}:
         raise UserError(f"two methods would write {min(twice)}: give them other titles, or each seed once")
-    _check_is_theirs(runs)
+    _check_nothing_is_replaced(runs)
     pending = [run for run in runs if run.result() is None]
     for run in pending:
         check_checkpoints(run.config())
@@ -156,7 +156,7 @@ def _check_arguments(methods, seeds, overrides):
         )
 
 
-def _check_is_theirs(runs):
+def _check_nothing_is_replaced(runs):
     """Makes sure that no run replaces what one of another config has made."""
     if others := [path for run in runs for path in run.files_of_others()]:
         more = f" and {len(others) - 1} more" if others[1:] else ""

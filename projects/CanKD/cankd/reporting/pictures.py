@@ -41,8 +41,9 @@ def draw_data(dataset: DictConfig, path: str, *, images: int = 8, columns: int =
     pictures = []
     for record in records:
         image, scale = _read(record)
-        has_masks = not record.get("annotations")  # or else the objects would be hard to see
-        pictures.append(_draw_truth(image, record, metadata, has_masks, scale))
+        if record.get("annotations"):
+            record = {**record, "sem_seg_file_name": None}  # above it, objects would be hard to see
+        pictures.append(_draw_truth(image, record, metadata, scale))
     save_grid(path, [pictures[i : i + columns] for i in range(0, len(pictures), columns)])
 
 
@@ -145,25 +146,27 @@ def draw_comparison(
     """
     metadata = metadata_of(dataset)
     names = {title: _name_classes(loaded, metadata) for title, loaded in models.items()}
-    has_masks = any(hasattr(loaded.model, "sem_seg_head") for loaded in models.values())
-    annotated = {"annotations", "label", *(["sem_seg_file_name"] if has_masks else [])}
+    has_segmentor = any(hasattr(loaded.model, "sem_seg_head") for loaded in models.values())
+    annotated = {"annotations", "label", *(["sem_seg_file_name"] if has_segmentor else [])}
     has_truth = any(annotated & record.keys() for record in records)
     columns = defaultdict(list)
     for record in tqdm(records, "Drawing", unit="image", leave=False, disable=None):
         image, scale = _read(record)
-        if has_masks:
+        if has_segmentor:
             columns["image"].append(cv2.resize(image, None, fx=scale, fy=scale))
         outputs = {title: model([record])[0] for title, model in models.items()}
         for title, output in outputs.items():
             columns[title].append(_draw_output(image, output, record, names[title], score_threshold, scale))
         if has_truth:
-            record = _without_unpredicted(record, outputs.values())
-            columns["ground truth"].append(_draw_truth(image, record, metadata, has_masks, scale))
+            record = _keep_predicted(record, outputs.values())
+            columns["ground truth"].append(_draw_truth(image, record, metadata, scale))
     save_grid(path, list(zip(*columns.values())), list(columns))
 
 
-def _without_unpredicted(record, outputs):
-    """Returns a record without annotations, or their masks and keypoints, unless a model predicts such."""
+def _keep_predicted(record, outputs):
+    """Returns a record without a segmentation, annotations, and their masks and keypoints that no model predicts."""
+    if not any("sem_seg" in output for output in outputs):
+        record = {**record, "sem_seg_file_name": None}
     if not any("instances" in output for output in outputs):
         return {**record, "annotations": []}
     fields = {field for output in outputs if "instances" in output for field in output["instances"].get_fields()}
@@ -175,9 +178,9 @@ def _without_unpredicted(record, outputs):
     return {**record, "annotations": annotations}
 
 
-def _draw_truth(image, record, metadata, has_masks, scale):
+def _draw_truth(image, record, metadata, scale):
     """Draws what is annotated; of a record without annotations, the image."""
-    if has_masks and "sem_seg_file_name" in record:
+    if record.get("sem_seg_file_name"):
         labels = read_image(record["sem_seg_file_name"]).squeeze()
         if not record.get("annotations"):
             return draw_segmentation(image, labels, metadata, scale=scale)

@@ -1,6 +1,5 @@
 """Detections, segmentations and classes drawn side by side (supplement, figures 4 and 5)."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -40,9 +39,12 @@ def draw_detections(
     found = found[found.scores >= score_threshold]
     classes = found.pred_classes.tolist()
     labels = [f"{metadata.thing_classes[c]} {s:.0%}" for c, s in zip(classes, found.scores)]
-    masks, keypoints = (found.get(name) if found.has(name) else () for name in ("pred_masks", "pred_keypoints"))
-    parts = found.pred_boxes.tensor.numpy(), classes, labels, map(np.asarray, masks), map(np.asarray, keypoints)
-    return _draw(image, itertools.starmap(_Object, itertools.zip_longest(*parts)), metadata, scale)
+    masks, keypoints = (
+        np.asarray(found.get(name)) if found.has(name) else [None] * len(found)
+        for name in ("pred_masks", "pred_keypoints")
+    )
+    objects = map(_Object, found.pred_boxes.tensor.numpy(), classes, labels, masks, keypoints)
+    return _draw(image, objects, metadata, scale)
 
 
 def draw_annotations(
