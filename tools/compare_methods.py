@@ -5,13 +5,15 @@ Each method trains with each seed, from the same initial weights and on the same
 is a name, several names with "+" between them, or a name with "_inherit" behind it (†) or "_published" (its published
 levels and †). Options of one method change by TITLE=METHOD:key=value,key=value. With train.eval_period=100 each run is
 evaluated on the way, and the page also says after how many iterations a method has what the student alone ends with. If
-it is interrupted, the same command continues; what is done is not repeated.
+it is interrupted, the same command continues; what is done is not repeated. To tell two methods apart, give one of them
+as --baseline: the student alone is not trained then.
 
 Examples:
     tools/compare_methods.py --config-file configs/DigitScenes/retinanet_R10_from_R18.py \\
         --methods cankd pkd cwd fgd --seeds 0 1 2
     tools/compare_methods.py --config-file C --methods cankd cankd+kd strong=fgd:model.head.weight=10 --seeds 0 1 \\
         --jobs 2 train.max_iter=2000
+    tools/compare_methods.py --config-file C --methods cankd pkd --baseline pkd --seeds 0 1 2 3 4 5 6 7 8 9
 """
 
 import shlex
@@ -33,6 +35,7 @@ def main(args):
         [parse_method(method) for method in args.methods],
         args.seeds,
         args.output,
+        baseline=args.baseline,
         overrides=overrides,
         models=model_arguments(args),
         runs_dir=args.runs,
@@ -45,10 +48,12 @@ def main(args):
 def parse_arguments(argv=None):
     parser = ConfigArgumentParser(__doc__, config="of a distillation, or of a student", methods=False)
     help = (
-        f"alone (always there), {', '.join(METHODS)}; own, the config's; TITLE=FILE of search_distiller.py; sums such "
+        f"alone (there by itself), {', '.join(METHODS)}; own, the config's; TITLE=FILE of search_distiller.py; sums such "
         "as cankd+kd; any of these with _inherit (†) behind it, or _published"
     )
     parser.add_argument("--methods", nargs="+", required=True, metavar="[TITLE=]METHOD", help=help)
+    help = "title of the method that the others are compared with (default: alone, the student without distillation)"
+    parser.add_argument("--baseline", default="alone", metavar="TITLE", help=help)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument("--iterations", type=int, help="of each training, instead of the config's train.max_iter")
     help = "trainings at a time, each on a GPU of its own if there are enough (default: 1)"

@@ -156,7 +156,7 @@ def test_changed_code_of_the_users_own_is_told(tmp_path, monkeypatch, caplog):
     )
 
 
-def test_gains_are_over_the_plain_student(tmp_path, monkeypatch):
+def test_gains_are_over_the_plain_student_or_the_named_baseline(tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     monkeypatch.setattr(method_comparison, "_train_all", lambda *_: None)
     monkeypatch.setattr(method_comparison, "_evaluate_teacher", lambda run: {"bbox": {"AP": 60.0}})
@@ -166,6 +166,10 @@ def test_gains_are_over_the_plain_student(tmp_path, monkeypatch):
     compare_methods(str(tmp_path / "few.py"), [parse_method("fast=alone:optimizer.lr=0.02")], *arguments)
     written = json.loads((tmp_path / "out" / "methods.json").read_text())
     assert written["baseline"] == "alone" and list(written["costs"]) == ["alone", "fast"]
+    methods = [parse_method("pkd"), parse_method("fast=pkd:optimizer.lr=0.02")]
+    compare_methods(str(tmp_path / "few.py"), methods, *arguments, baseline="pkd")
+    written = json.loads((tmp_path / "out" / "methods.json").read_text())
+    assert written["baseline"] == "pkd" and list(written["costs"]) == ["pkd", "fast"]
     with pytest.raises(ValueError, match="two methods would write .*out/__0.json: give them other titles"):
         compare_methods(str(tmp_path / "few.py"), [parse_method(f"{title}=pkd") for title in "αβ"], *arguments)
 
@@ -176,6 +180,8 @@ def test_a_method_that_cannot_be_is_refused_before_the_first_training(tmp_path):
         compare_methods(str(tmp_path / "few.py"), [parse_method("canckd")], [0], str(tmp_path / "out"))
     with pytest.raises(ValueError, match="two methods have the same title: alone, pkd, pkd"):
         compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")] * 2, [0], str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="the baseline 'fgd' is none of the methods: pkd"):
+        compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0], str(tmp_path / "out"), baseline="fgd")
     with pytest.raises(ValueError, match="the seed -1 is drawn anew for each run"):
         compare_methods(str(tmp_path / "few.py"), [parse_method("pkd")], [0, -1], str(tmp_path / "out"))
     with pytest.raises(ValueError, match="each training has its own train.seed: give --seeds instead"):
@@ -258,7 +264,10 @@ def test_the_verdict_in_words(best, other, expected):
 
 
 def test_the_student_alone_is_no_verdict():
-    assert verdict({"alone": {0: 1.0, 1: 2.0}}, "alone", "AP").startswith("The student was trained alone")
+    assert (
+        verdict({"alone": {0: 1.0, 1: 2.0}}, "alone", "AP")
+        == "Nothing is compared with the student alone: name methods."
+    )
 
 
 def test_one_seed_is_no_verdict():
@@ -312,6 +321,24 @@ def test_time_to_quality(tmp_path):
 def test_time_to_quality_is_of_common_seeds():
     curves = {"alone": {0: {100: 3.0, 300: 5.0}}, "pkd": {0: {100: 5.0}, 1: {100: 9.0}}, "at": {1: {100: 1.0}}}
     assert iterations_to_quality(curves, "alone") == {"alone": {0: 300}, "pkd": {0: 100}}
+
+
+def test_methods_are_compared_with_another_than_the_student_alone(tmp_path):
+    def run(*curve):
+        curves = {"bbox/AP": {str(100 * i): ap for i, ap in enumerate(curve, start=1)}}
+        return {"metrics": {"bbox": {"AP": curve[-1]}}, "seconds": 1.0, "memory": 1.0, "curves": curves}
+
+    results = {"linear": {0: run(5.0, 10.0), 1: run(6.0, 12.0)}, "cankd": {0: run(10.0, 11.1), 1: run(7.0, 13.0)}}
+    text = write_comparison(results, {"bbox": {"AP": 38.0}}, "linear", str(tmp_path), iterations=200, command="")
+    assert "cankd gains +1.0 (+0.4 to +1.7) AP over linear." in text
+    assert "first has the AP that linear ends with" in text and "share of linear's" in text
+    assert "against linear." in text and "student" not in text
+    assert json.loads((tmp_path / "methods.json").read_text())["baseline"] == "linear"
+    worse = {title: {seed: ap for seed, ap in enumerate(row)} for title, row in (("a", (9.0, 9.1)), ("b", (5.0, 5.1)))}
+    assert verdict(worse, "a", "AP") == (
+        "After 2 seeds no method is better than a beyond chance: the best, b, gains -4.0 (-4.0 to -4.0) AP. "
+        "Worse than a: b."
+    )
 
 
 def test_each_of_several_tasks_has_a_heading(tmp_path):

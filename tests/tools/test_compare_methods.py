@@ -18,11 +18,12 @@ def call(load_tool, monkeypatch, *arguments):
 
 def test_takes_what_the_command_line_says(load_tool, monkeypatch, capsys):
     options = ["--seeds", "3", "4", "--jobs", "2", "--output", "here", "--runs", "there", "--iterations", "7"]
+    options += ["--baseline", "pkd"]
     models = ["--teacher", "teacher.py", "--teacher-weights", "teacher.pth", "--datasets", "data.py"]
     called = call(load_tool, monkeypatch, *options, *models, "train.log_period=1")
     assert called["methods"] == [parse_method(method) for method in RUN[3:]]
     assert (called["config_file"], called["seeds"], called["jobs"]) == ("student.py", [3, 4], 2)
-    assert (called["output_dir"], called["runs_dir"]) == ("here", "there")
+    assert (called["output_dir"], called["runs_dir"], called["baseline"]) == ("here", "there", "pkd")
     assert called["overrides"] == ["train.log_period=1", "train.max_iter=7"]
     given = {key: value for key, value in called["models"].items() if value}
     assert given == {"teacher": "teacher.py", "weights": "teacher.pth", "datasets": "data.py"}
@@ -43,3 +44,4 @@ def test_options_of_the_config_may_follow_the_methods(load_tool):
 def test_says_little_by_itself(load_tool, monkeypatch):
     called = call(load_tool, monkeypatch)
     assert (called["seeds"], called["jobs"], called["runs_dir"], called["overrides"]) == ([0, 1, 2], 1, None, [])
+    assert called["baseline"] == "alone"

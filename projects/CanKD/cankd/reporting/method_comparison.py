@@ -80,6 +80,7 @@ def compare_methods(
     seeds: Sequence[int],
     output_dir: str,
     *,
+    baseline: str = ALONE,
     overrides: Sequence[str] = (),
     models: Mapping[str, Any] = MappingProxyType({}),
     runs_dir: str | None = None,
@@ -92,10 +93,12 @@ def compare_methods(
 
     Args:
         config_file: of a distillation, or of a student.
-        methods: at least one; the student alone, with no option changed, is added if it is not among them.
+        methods: at least one.
         seeds: of the trainings.
         output_dir: gets ``methods.md``, ``methods.json``, ``methods.png``, and a JSON of each finished run; with
             ``train.eval_period`` among the overrides also the time to quality and ``methods_curves.png``.
+        baseline: title of the method that the others are compared with. The student alone, with no option changed, is
+            added to the methods if it is not among them; it need not be trained if the baseline is another.
         overrides: options of the config, ``key=value``.
         models: the student's teacher, see :func:`cankd.engine.load_config`.
         runs_dir: where the trainings write; ``output_dir/runs`` if not given.
@@ -106,12 +109,14 @@ def compare_methods(
         The Markdown.
 
     Raises:
-        UserError: if a config cannot be used, nothing is evaluated, the folders hold runs of another config, or a
-            training fails. What is finished is kept.
+        UserError: if a config cannot be used, the baseline is none of the methods, nothing is evaluated, the folders
+            hold runs of another config, or a training fails. What is finished is kept.
     """
-    if not any(map(_is_plain_student, methods)):
-        methods = [Method(ALONE, ALONE), *methods]
-    _check_arguments(methods, seeds, overrides)
+    if baseline == ALONE:
+        if not any(map(_is_plain_student, methods)):
+            methods = [Method(ALONE, ALONE), *methods]
+        baseline = next(method.title for method in methods if _is_plain_student(method))
+    _check_arguments(methods, baseline, seeds, overrides)
     runs_dir = runs_dir or os.path.join(output_dir, "runs")
     make_output_dir(output_dir, called="--output ")
     runs = [
@@ -138,15 +143,17 @@ def compare_methods(
     results = {method.title: {} for method in methods}
     for run in runs:
         results[run.method.title][run.seed] = read_record(run.result_file, _ENTRIES)
-    baseline = next(method.title for method in methods if _is_plain_student(method))
     return write_comparison(
         results, teacher or {}, baseline, output_dir, iterations=runs[0].config().train.max_iter, command=command
     )
 
 
-def _check_arguments(methods, seeds, overrides):
-    if len({method.title for method in methods}) < len(methods):
-        raise UserError(f"two methods have the same title: {', '.join(method.title for method in methods)}")
+def _check_arguments(methods, baseline, seeds, overrides):
+    titles = [method.title for method in methods]
+    if len(set(titles)) < len(titles):
+        raise UserError(f"two methods have the same title: {', '.join(titles)}")
+    if baseline not in titles:
+        raise UserError(f"the baseline {baseline!r} is none of the methods: {', '.join(titles)}")
     for key, option in (("train.seed", "--seeds"), ("train.output_dir", "--runs")):
         if any(override.partition("=")[0] == key for override in overrides):
             raise UserError(f"each training has its own {key}: give {option} instead")

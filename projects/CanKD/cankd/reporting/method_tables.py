@@ -12,9 +12,8 @@ from scipy import stats
 from .comparison import gap_closed
 from .time_to_quality import iterations_to_quality, quality_table
 
-__all__ = ["comparison_table", "paired_difference", "verdict", "write_comparison"]
+__all__ = ["comparison_table", "paired_difference", "quality_caption", "verdict", "write_comparison"]
 
-QUALITY_CAPTION = "Iterations until a method first has the {} that the student alone ends with, seed by seed:"
 Results = Mapping[str, Mapping[int, Mapping]]
 
 
@@ -40,31 +39,32 @@ def verdict(values: Mapping[str, Mapping[int, float]], baseline: str, metric: st
 
     Args:
         values: map from method to the metric by seed.
-        baseline: the student alone.
+        baseline: title of the method that the others are compared with.
         metric: its name.
     """
+    called = _in_words(baseline)
     methods = [title for title in values if title != baseline]
     if not methods:
-        return "The student was trained alone: name methods to compare with it."
+        return f"Nothing is compared with {called}: name methods."
     seeds = len(values[baseline])
     if seeds < 2:
         return "One seed says nothing about its spread: give several by --seeds."
     best = max(methods, key=lambda title: statistics.mean(values[title].values()))
     gains = {title: paired_difference(values[title], values[baseline]) for title in methods}
     if gains[best][1] > 0:
-        text = _compare_with_best(values, best, methods, gains[best], metric)
+        text = _compare_with_best(values, best, methods, gains[best], metric, called)
     else:
         text = (
-            f"After {seeds} seeds no method is better than the student alone beyond chance: the best, {best}, gains "
+            f"After {seeds} seeds no method is better than {called} beyond chance: the best, {best}, gains "
             f"{_interval(gains[best])} {metric}."
         )
     if harmful := [title for title in methods if gains[title][2] < 0]:
-        text += f" Worse than the student alone: {_list(harmful)}."
+        text += f" Worse than {called}: {_list(harmful)}."
     return text
 
 
-def _compare_with_best(values, best, methods, gain, metric):
-    text = f"{best} gains {_interval(gain)} {metric} over the student alone."
+def _compare_with_best(values, best, methods, gain, metric, called):
+    text = f"{best} gains {_interval(gain)} {metric} over {called}."
     others = [title for title in methods if title != best]
     alike = [title for title in others if paired_difference(values[best], values[title])[1] <= 0]
     if alike:
@@ -72,6 +72,10 @@ def _compare_with_best(values, best, methods, gain, metric):
     if worse := [title for title in others if title not in alike]:
         text += f" It is better than {_list(worse)}."
     return text
+
+
+def _in_words(baseline):
+    return "the student alone" if baseline == "alone" else baseline
 
 
 def _list(names):
@@ -88,13 +92,13 @@ def write_comparison(
 ) -> str:
     """Writes the comparison as ``methods.md`` and ``methods.json``, and its first task as ``methods.png``.
 
-    Where the student alone was evaluated on the way, too, the time to its quality is added, and ``methods_curves.png``.
+    Where the baseline was evaluated on the way, too, the time to its quality is added, and ``methods_curves.png``.
 
     Args:
         results: map from method to seed to what its run has written: "metrics" by task, "seconds" and "memory" a step,
             and "curves" of the metrics if it was evaluated on the way.
         teacher: its metrics by task; empty if it was not evaluated.
-        baseline: title of the student alone.
+        baseline: title of the method that the others are compared with.
         output_dir: where the files go.
         iterations, command: how it was made.
 
@@ -122,10 +126,10 @@ def write_comparison(
             parts.append(f"## {TASK_TITLES[task]}")
         parts += [summary["verdict"], markdown_table(*comparison_table(comparison, task))]
         if table := quality_table(comparison, task):
-            parts += [QUALITY_CAPTION.format(summary["metric"]), markdown_table(*table)]
+            parts += [quality_caption(comparison, task), markdown_table(*table)]
     parts += [
         "Gains are taken seed by seed, with the 95 % interval of their mean by Student's t. Time is that of a training "
-        "step and memory that of the process, against the student alone."
+        f"step and memory that of the process, against {_in_words(baseline)}."
     ]
     markdown = "\n\n".join(parts) + "\n"
     with replace_file(os.path.join(output_dir, "methods.md"), "w") as f:
@@ -176,13 +180,19 @@ def _known_costs(path):
 
 
 def _costs(results, title, baseline, known):
-    """Returns time and memory against the student alone, None where they were not measured and are not known."""
+    """Returns time and memory against the baseline's, None where they were not measured and are not known."""
     costs = {}
     for name, key in (("time", "seconds"), ("memory", "memory")):
         pairs = [(result[key], results[baseline][seed][key]) for seed, result in results[title].items()]
         ratios = [ours / theirs for ours, theirs in pairs if ours and theirs]
         costs[name] = statistics.median(ratios) if ratios else known.get(name)
     return costs
+
+
+def quality_caption(comparison: Mapping, task: str) -> str:
+    """Returns what the table of :func:`cankd.reporting.time_to_quality.quality_table` shows."""
+    metric, baseline = comparison["tasks"][task]["metric"], _in_words(comparison["baseline"])
+    return f"Iterations until a method first has the {metric} that {baseline} ends with, seed by seed:"
 
 
 def comparison_table(comparison: Mapping, task: str) -> tuple[list[list[str]], list[str]]:

@@ -15,7 +15,7 @@ from cankd.utils import UserError, replace_file, spread
 from tabulate import tabulate
 
 from .curve_pictures import plot_runs
-from .method_tables import QUALITY_CAPTION, comparison_table
+from .method_tables import comparison_table, quality_caption
 from .run_metrics import read_curves
 from .time_to_quality import quality_table
 
@@ -183,7 +183,7 @@ def _method_tables(contents):
         yield f"<h3>{TASK_TITLES[task]}</h3><p>{escape(summary['verdict'])}</p>"
         yield _table(*comparison_table(contents, task))
         if table := quality_table(contents, task):
-            yield f"<p>{escape(QUALITY_CAPTION.format(summary['metric']))}</p>{_table(*table)}"
+            yield f"<p>{escape(quality_caption(contents, task))}</p>{_table(*table)}"
 
 
 # Section, content and tool by the name of a JSON file.

@@ -1,4 +1,4 @@
-"""After how much training a distilled student has what the student alone ends with."""
+"""After how much training a student has what the baseline, most often the student alone, ends with."""
 
 import statistics
 from collections.abc import Mapping
@@ -9,14 +9,14 @@ Curves = Mapping[str, Mapping[int, Mapping[int, float]]]
 
 
 def iterations_to_quality(curves: Curves, baseline: str) -> dict[str, dict[int, int | None]]:
-    """Returns after how many iterations a run first had the final metric of the student alone with the same seed.
+    """Returns after how many iterations a run first had the final metric of the baseline with the same seed.
 
-    It is the first evaluation that shows it, so a multiple of ``train.eval_period``; None where none does. The student
-    alone has the number of its last one. A method without a seed in common with it is left out.
+    It is the first evaluation that shows it, so a multiple of ``train.eval_period``; None where none does. The baseline
+    has the number of its last one. A method without a seed in common with it is left out.
 
     Args:
         curves: map from method to seed to the metric by iterations.
-        baseline: title of the student alone.
+        baseline: title of the method that the others are compared with.
     """
     found = {baseline: {seed: max(curve) for seed, curve in curves[baseline].items()}}
     goals = {seed: curves[baseline][seed][last] for seed, last in found[baseline].items()}
@@ -31,7 +31,7 @@ def iterations_to_quality(curves: Curves, baseline: str) -> dict[str, dict[int, 
 
 
 def quality_table(comparison: Mapping, task: str) -> tuple[list[list[str]], list[str]] | None:
-    """Returns :func:`iterations_to_quality` as rows of text and headers, with the shares of the student's training.
+    """Returns :func:`iterations_to_quality` as rows of text and headers, with the shares of the baseline's training.
 
     None where nothing was evaluated on the way.
 
@@ -43,9 +43,10 @@ def quality_table(comparison: Mapping, task: str) -> tuple[list[list[str]], list
     if not found:
         return None
     rows = []
-    whole = found[comparison["baseline"]]
+    baseline = comparison["baseline"]
+    whole = found[baseline]
     for title, by_seed in found.items():
-        if title == comparison["baseline"]:
+        if title == baseline:
             continue
         iterations = list(by_seed.values())
         share = None if None in iterations else statistics.mean(i / whole[seed] for seed, i in by_seed.items())
@@ -58,4 +59,5 @@ def quality_table(comparison: Mapping, task: str) -> tuple[list[list[str]], list
                 "–" if share is None or not time else f"{share * time:.0%}",
             ]
         )
-    return rows, ["", "iterations by seed", "share of the student's", "share of its time"]
+    whose = "the student's" if baseline == "alone" else f"{baseline}'s"
+    return rows, ["", "iterations by seed", f"share of {whose}", "share of its time"]

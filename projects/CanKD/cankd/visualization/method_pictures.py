@@ -15,7 +15,7 @@ def draw_method_points(
 
     Args:
         path: PNG file.
-        values: map from method to seed to value, the student alone first.
+        values: map from method to seed to value.
         metric: its name.
         teacher: its value, drawn as a line if it is near; None if it is not known.
     """
@@ -49,7 +49,7 @@ def draw_method_curves(
         path: PNG file.
         curves: map from method to seed to iterations to value.
         metric: its name.
-        baseline: title of the student alone; a line shows the mean that it ends with.
+        baseline: title of the method that the others are compared with; a line shows the mean that it ends with.
     """
     figure, axis = plt.subplots(figsize=(6.5, 4), layout="constrained")
     for i, (title, by_seed) in enumerate(curves.items()):
