@@ -48,8 +48,8 @@ def main(args):
 def parse_arguments(argv=None):
     parser = ConfigArgumentParser(__doc__, config="of a distillation, or of a student", methods=False)
     help = (
-        f"alone (there by itself), {', '.join(METHODS)}; own, the config's; TITLE=FILE of search_distiller.py; sums such "
-        "as cankd+kd; any of these with _inherit (†) behind it, or _published"
+        f"alone (there by itself), {', '.join(METHODS)}; own, the config's; TITLE=FILE of search_distiller.py; sums "
+        "such as cankd+kd; any of these with _inherit (†) behind it, or _published"
     )
     parser.add_argument("--methods", nargs="+", required=True, metavar="[TITLE=]METHOD", help=help)
     help = "title of the method that the others are compared with (default: alone, the student without distillation)"

@@ -7,6 +7,7 @@ from cankd import model_zoo
 from cankd.data import register_subset
 from cankd.engine import (
     code_fingerprint,
+    decisive_options,
     describe_config,
     fingerprints_agree,
     load_config,
@@ -85,6 +86,17 @@ def test_weights_trained_anew_make_older_results_stale(tmp_path):
     assert result_fingerprints(config) == described  # the same files by other paths
     config.model.head.weight = 0  # the student alone sees no teacher
     assert fingerprint("a", "b") == fingerprint("a", "a") != fingerprint("b", "a")
+
+
+def test_decisive_options_are_those_of_the_fingerprint():
+    config = model_zoo.get_config("DigitScenes/retinanet_R10_from_R18.py")
+    before = decisive_options(config)
+    assert before["optimizer.lr"] == 0.002 and before["model.head._target_"].endswith("CanKDHead")
+    assert "train.output_dir" not in before and before["dataloader.train.num_workers"] == 0
+    config.train.output_dir, config.dataloader.train.num_workers = "elsewhere", 7
+    assert decisive_options(config) == before
+    config.optimizer.lr = 0.001
+    assert decisive_options(config) == {**before, "optimizer.lr": 0.001}
 
 
 @pytest.mark.parametrize(

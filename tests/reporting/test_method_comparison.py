@@ -86,12 +86,12 @@ def test_what_another_config_or_teacher_has_made_stays(tmp_path, monkeypatch):
 
     first = compare()
     before = held(tmp_path / "out")
-    refused = r"out/alone_0.json and 3 more: of another config, .* Give another --output, or remove"
-    with pytest.raises(UserError, match=refused):
+    changed = r"of another config \(optimizer.lr was 0.002, now 0.001\). Give another --output, or remove"
+    with pytest.raises(UserError, match=f"out/alone_0.json and 3 more: {changed}"):
         compare(overrides=["optimizer.lr=0.001"])
     for name in ("alone_0", "pkd_0"):  # unfinished, too
         (tmp_path / "out" / f"{name}.json").rename(tmp_path / f"{name}.json")
-    with pytest.raises(UserError, match=r"out/runs/alone_0 and 1 more: of another config"):
+    with pytest.raises(UserError, match=f"out/runs/alone_0 and 1 more: {changed}"):
         compare(overrides=["optimizer.lr=0.001"])
     for name in ("alone_0", "pkd_0"):
         (tmp_path / f"{name}.json").rename(tmp_path / "out" / f"{name}.json")
@@ -102,7 +102,9 @@ def test_what_another_config_or_teacher_has_made_stays(tmp_path, monkeypatch):
     contents = torch.load(teacher, weights_only=True)
     contents["model"] = {k: v.mul(1.5) if "fpn_output" in k else v for k, v in contents["model"].items()}
     torch.save(contents, teacher)
-    with pytest.raises(UserError, match=r"out/pkd_0.json and 1 more: of another config"):  # the student alone has none
+    with pytest.raises(
+        UserError, match=r"out/pkd_0.json and 1 more: of other weights. Give"
+    ):  # the student alone has none
         compare()
     assert held(tmp_path / "out") == before
     assert not torch.equal(compare("pkd_of_another"), first)
@@ -361,10 +363,23 @@ def test_a_run_that_goes_on_keeps_what_it_knew(tmp_path):
     known, unknown = {"config": "a", "weights": "b", "data": "c"}, {"config": "a", "weights": "b", "data": ""}
     for described, goes_on in ((known, False), (unknown, True), (known, True), ({**known, "data": "d"}, False)):
         (tmp_path / "last_checkpoint").write_text("x")
-        code = method_comparison._begin(str(tmp_path), described, f"code of {described['data']}")
+        code = method_comparison._begin(str(tmp_path), described, f"code of {described['data']}", {})
         assert (tmp_path / "last_checkpoint").exists() == goes_on
         assert code == f"code of {'d' if described['data'] == 'd' else 'c'}"  # that it was begun with
-    assert json.loads((tmp_path / "begun_with.json").read_text()) == {**known, "data": "d", "code": "code of d"}
+    assert json.loads((tmp_path / "begun_with.json").read_text()) == {
+        **known,
+        "data": "d",
+        "code": "code of d",
+        "options": {},
+    }
+
+
+def test_changed_options_are_named():
+    before, now = {"a.b": 1, "a.c": [2], "d": None, "gone": 5, "same": 6}, {"a.b": 2, "a.c": [3], "d": 4, "same": 6}
+    assert method_comparison._changes({"a.b": 1}, {"a.b": 2}) == "a.b was 1, now 2"
+    assert method_comparison._changes(before, now) == (
+        "a.b was 1, now 2; a.c was [2], now [3]; d was None, now 4; 1 more option"
+    )
 
 
 def test_a_teacher_of_other_classes_has_no_row(tmp_path, monkeypatch, caplog):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from cankd.visualization import (
     HeatMap,
+    curves,
     draw_annotations,
     draw_class,
     draw_confusion_matrices,
@@ -33,6 +34,15 @@ PICTURES = {
 def test_names_with_dollars_are_drawn(tmp_path, name):
     PICTURES[name](str(tmp_path / "a.png"))
     assert cv2.imread(str(tmp_path / "a.png")).std() > 0
+
+
+def test_every_panel_shows_all_its_values(monkeypatch):
+    saved = []
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: saved.append(figure))
+    draw_severity_curves("a.png", {"noise": {"m": {1: 5.0, 5: 1.0}}, "blur": {"m": {1: 50.0, 5: 9.0}}}, "AP")
+    for axis in saved[0].axes:
+        low, high = axis.get_ylim()
+        assert low == 0 and high > 50
 
 
 def test_classes_with_dollars_are_drawn():

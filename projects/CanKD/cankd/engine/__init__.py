@@ -30,7 +30,14 @@ from .preflight import (
     prepare_run,
 )
 from .process_pool import run_in_processes
-from .result_fingerprint import code_fingerprint, fingerprints_agree, result_fingerprints, teacher_fingerprints
+from .result_fingerprint import (
+    changed_fingerprints,
+    code_fingerprint,
+    decisive_options,
+    fingerprints_agree,
+    result_fingerprints,
+    teacher_fingerprints,
+)
 from .trainer import DistillationTrainer
 from .training import DISTILLATION_LOSSES, choose_precision, evaluate, test, train
 from .unlabelled import build_unlabelled_loader

@@ -4,6 +4,7 @@ import copy
 import functools
 import hashlib
 import inspect
+import json
 import os
 import types
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,14 @@ from .build import test_data
 from .config_text import describe_config
 from .yacs_file import parse_yacs
 
-__all__ = ["code_fingerprint", "fingerprints_agree", "result_fingerprints", "teacher_fingerprints"]
+__all__ = [
+    "changed_fingerprints",
+    "code_fingerprint",
+    "decisive_options",
+    "fingerprints_agree",
+    "result_fingerprints",
+    "teacher_fingerprints",
+]
 
 # What of a yacs config says where and how fast a run is made, and how often it is saved and evaluated on the way; and
 # what train.seed and train.init_checkpoint say, too.
@@ -64,11 +72,33 @@ def teacher_fingerprints(config: DictConfig) -> dict[str, str]:
 
 def fingerprints_agree(found: Mapping[str, Any], fingerprints: Mapping[str, str]) -> bool:
     """Tells whether what was written down once is what holds now, as far as both are known."""
-    return all(not value or found.get(key) in (value, "", None) for key, value in fingerprints.items())
+    return not changed_fingerprints(found, fingerprints)
+
+
+def changed_fingerprints(found: Mapping[str, Any], fingerprints: Mapping[str, str]) -> list[str]:
+    """Returns the keys of what was another when it was written down, as far as both are known."""
+    return [key for key, value in fingerprints.items() if value and found.get(key) not in (value, "", None)]
 
 
 def config_fingerprint(config: DictConfig) -> str:
     """Names what of a config decides a result: not where and how fast it is made."""
+    return hashlib.sha256(_describe_decisive(config).encode()).hexdigest()
+
+
+def decisive_options(config: DictConfig) -> dict[str, Any]:
+    """Returns the options that :func:`config_fingerprint` names, by their keys with dots."""
+    return dict(_flatten(json.loads(_describe_decisive(config))))
+
+
+def _flatten(options, prefix=""):
+    for key, value in options.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _describe_decisive(config):
     config = _without_paths(config)
     for loader in (config.dataloader.train, config.dataloader.test):
         loader.num_workers = 0
@@ -80,7 +110,7 @@ def config_fingerprint(config: DictConfig) -> str:
         train["yacs"] = _decisive_yacs(train["yacs"])
     # Younger options count only where they are used: results from before them stay valid.
     config.train = {**train, **dict(_used_options(config.train))}
-    return hashlib.sha256(describe_config(config).encode()).hexdigest()
+    return describe_config(config)
 
 
 def code_fingerprint(config: DictConfig) -> str:

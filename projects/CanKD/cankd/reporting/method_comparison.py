@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from cankd.engine import (
     apply_overrides,
+    changed_fingerprints,
     check_checkpoints,
     code_fingerprint,
+    decisive_options,
     evaluate,
     fingerprints_agree,
     load_config,
@@ -51,7 +53,8 @@ logger = logging.getLogger(__name__)
 
 ALONE = "alone"
 _ENTRIES = {"config": str, "metrics": dict}
-_BEGUN_WITH = "begun_with.json"  # of a run's folder: the fingerprints at its start
+_BEGUN_WITH = "begun_with.json"  # of a run's folder: the fingerprints at its start, and the options
+_OTHER = {"config": "another config", "weights": "other weights", "data": "other data"}
 
 
 class Method(NamedTuple):
@@ -165,12 +168,10 @@ def _check_arguments(methods, baseline, seeds, overrides):
 
 def _check_nothing_is_replaced(runs):
     """Makes sure that no run replaces what one of another config has made."""
-    if others := [path for run in runs for path in run.files_of_others()]:
+    if others := [found for run in runs for found in run.files_of_others()]:
+        path, what = others[0]
         more = f" and {len(others) - 1} more" if others[1:] else ""
-        raise UserError(
-            f"{others[0]}{more}: of another config, other weights or other data. Give another --output, or remove what "
-            "is there to train anew"
-        )
+        raise UserError(f"{path}{more}: of {what}. Give another --output, or remove what is there to train anew")
 
 
 def _is_plain_student(method):
@@ -202,14 +203,18 @@ class _Run(NamedTuple):
         config.train.update(seed=self.seed, output_dir=os.path.join(self.runs_dir, self.name))
         return config
 
-    def files_of_others(self) -> Iterator[str]:
-        """Yields what a run of another config, other weights or other data has left where this one writes."""
+    def files_of_others(self) -> Iterator[tuple[str, str]]:
+        """Yields what another run has left where this one writes, and of what other config, weights or data it is."""
         config = self.config()
         fingerprints, folder = result_fingerprints(config), config.train.output_dir
-        for path, shown in ((self.result_file, self.result_file), (os.path.join(folder, _BEGUN_WITH), folder)):
-            record = read_record(path, {"config": str})
-            if record is not None and not fingerprints_agree(record, fingerprints):
-                yield shown
+        begun = read_record(os.path.join(folder, _BEGUN_WITH), {"config": str}) or {}
+        for shown, record in ((self.result_file, read_record(self.result_file, {"config": str})), (folder, begun)):
+            changed = changed_fingerprints(record or {}, fingerprints)
+            others = [_OTHER[key] for key in changed]
+            if "config" in changed and record["config"] == begun.get("config") and "options" in begun:
+                others[0] += f" ({_changes(begun['options'], decisive_options(config))})"
+            if others:
+                yield shown, " and ".join(others)
 
     def result(self) -> Mapping | None:
         """Returns what the finished run has written, None if it is not finished."""
@@ -229,6 +234,15 @@ class _Run(NamedTuple):
                 config.train.output_dir,
             )
         return result
+
+
+def _changes(before, now):
+    """Names the options that differ, the first of them with their values."""
+    changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
+    shown = [f"{key} was {before.get(key)}, now {now.get(key)}" for key in changed[:3]]
+    if more := len(changed[3:]):
+        shown.append(f"{more} more option{'s' if more > 1 else ''}")
+    return "; ".join(shown)
 
 
 def _evaluate_teacher(run):
@@ -287,7 +301,7 @@ def _train_run(run, number, *, threads):
         with contextlib.redirect_stdout(console), contextlib.redirect_stderr(console):
             try:
                 with lock_output_dir(folder):
-                    code = _begin(folder, fingerprints, code)
+                    code = _begin(folder, fingerprints, code, decisive_options(config))
                     metrics = train(config, resume=True)
             except (UserError, torch.OutOfMemoryError) as error:
                 return error
@@ -311,14 +325,14 @@ def _train_run(run, number, *, threads):
     return None
 
 
-def _begin(folder, fingerprints, code):
+def _begin(folder, fingerprints, code, options):
     """Makes sure that a run goes on only with what it was begun with; returns the fingerprint of its code then."""
     path = os.path.join(folder, _BEGUN_WITH)
     begun = read_record(path, {"config": str})
     if begun is None or not fingerprints_agree(begun, fingerprints):
         begun = {}
         begin_anew(folder)
-    begun = {"code": code, **begun, **{key: value for key, value in fingerprints.items() if value}}
+    begun = {"code": code, "options": options, **begun, **{key: value for key, value in fingerprints.items() if value}}
     write_json(path, begun)
     return begun["code"]
 

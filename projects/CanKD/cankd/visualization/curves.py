@@ -27,9 +27,10 @@ def draw_severity_curves(path: str, groups: Mapping[str, Mapping[str, Mapping[in
         for i, (name, values) in enumerate(models.items()):
             style = dict(color=COLORS[i % len(COLORS)], marker=MARKERS[i % len(MARKERS)], label=name)
             axis.plot(list(values), list(values.values()), **style)
-        axis.set(title=group, xlabel="severity", ylim=(0, None), xticks=sorted({s for v in models.values() for s in v}))
+        axis.set(title=group, xlabel="severity", xticks=sorted({s for v in models.values() for s in v}))
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel(metric)
+    axes[0, 0].set_ylim(bottom=0)  # of all panels, once all lines are there
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
     save_figure(figure, path)
