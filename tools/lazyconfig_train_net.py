@@ -39,7 +39,7 @@ import cankd.utils.quiet  # noqa: F401
 from cankd.data import CORRUPTION_GROUPS, SEVERITIES, choose_cells
 from cankd.engine import evaluate, launch, load_config, lock_output_dir, prepare_run, train
 from cankd.robustness import compare_robustness, evaluate_robustness
-from cankd.utils import add_model_arguments, model_arguments, report_mistakes
+from cankd.utils import NonFiniteError, add_model_arguments, model_arguments, report_mistakes
 from detectron2.engine import default_argument_parser
 
 CONFIG_FILE = "a LazyConfig (.py), a yacs config (.yaml), or a name of Detectron2's model zoo"
@@ -57,7 +57,10 @@ def main(args):
         elif args.eval_only:
             evaluate(config, role=args.model)
         else:
-            train(config, resume=args.resume)
+            try:
+                train(config, resume=args.resume)
+            except NonFiniteError as error:
+                raise NonFiniteError(f"{error}; then --resume, or start anew") from error
 
 
 def evaluate_on_corruptions(config, args):

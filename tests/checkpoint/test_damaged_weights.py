@@ -25,6 +25,18 @@ def test_bytes_that_have_changed_are_found(path):
         read_weights(str(path))
 
 
+class Settings:
+    pass
+
+
+def test_code_is_named_and_not_run(path):
+    torch.save({"model": {"weight": torch.ones(2)}, "settings": Settings()}, path)
+    with pytest.raises(
+        ValueError, match=r"or hold code, which is not run: \S*Settings is in it. Save the weights alone"
+    ):
+        read_weights(str(path))
+
+
 def test_a_file_without_checksums_is_read(path):
     torch.serialization.set_crc32_options(False)
     try:

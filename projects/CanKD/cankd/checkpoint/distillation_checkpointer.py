@@ -54,9 +54,8 @@ class DistillationCheckpointer(VerifyingCheckpointer):
         broken = [key for key, value in weights.items() if not value.isfinite().all()]
         if broken:
             raise NonFiniteError(
-                f"the weights became infinite or NaN, beginning with {broken[0]}: {name} is not saved and the last "
-                "checkpoint is intact. Lower the learning rate or clip gradients (train.clip_gradients.max_norm), then "
-                "--resume"
+                f"the weights became infinite or NaN, beginning with {broken[0]}: {name} is not saved, and earlier "
+                "checkpoints are intact. Lower the learning rate or clip gradients (train.clip_gradients.max_norm)"
             )
         states = {key: value.state_dict() for key, value in self.checkpointables.items()}
         if self.averaged:

@@ -153,10 +153,9 @@ class VerifyingCheckpointer(DetectionCheckpointer):
             if "state_dict" in loaded["model"]:  # as OpenMMLab's
                 loaded["model"] = loaded["model"]["state_dict"]
         except Exception as error:  # a file from elsewhere can be wrong in any way
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
                 f"{filename} ({os.path.getsize(filename):,} bytes) cannot be read as a checkpoint; it may be "
-                f"truncated, of another kind, or hold code, which is not run: {reason}"
+                f"truncated, of another kind, or hold code, which is not run: {_reason(error)}"
             ) from error
         weights = loaded["model"]
         if not isinstance(weights, dict) or not weights:
@@ -206,6 +205,13 @@ class VerifyingCheckpointer(DetectionCheckpointer):
 
     def _log_incompatible_keys(self, incompatible):
         """Leaves the account to whoever reads the report."""
+
+
+def _reason(error):
+    text = str(error).strip() or type(error).__name__
+    if foreign := re.search(r"Unsupported global: GLOBAL (\S+)", text):
+        return f"{foreign[1]} is in it. Save the weights alone where they come from, by model.state_dict()"
+    return text.splitlines()[0]
 
 
 def _fault(weight):

@@ -137,9 +137,9 @@ class DistillationTrainer(SimpleTrainer):
     def _divergence(self, what, data, shown=""):
         images = [record.get("image_id", record.get("file_name")) for record in data]
         return NonFiniteError(
-            f"{what} became infinite or NaN at iteration {self.iter} (images {images}{shown}). No step was taken and "
-            "the last checkpoint is intact: lower the learning rate, lengthen the warm-up, or clip gradients "
-            "(train.clip_gradients.max_norm), then --resume"
+            f"{what} became infinite or NaN at iteration {self.iter} (images {images}{shown}). No step was taken, and "
+            "checkpoints are intact: lower the learning rate, lengthen the warm-up, or clip gradients "
+            "(train.clip_gradients.max_norm)"
         )
 
     def _broken_gradients(self):
@@ -154,8 +154,7 @@ class DistillationTrainer(SimpleTrainer):
             raise NonFiniteError(
                 "the gradients are infinite or NaN in float16 at whatever scale, now "
                 f"{self.grad_scaler.get_scale():g}, at iteration {self.iter}: no step has been taken for long. Train "
-                "in bfloat16 (train.amp.precision=bfloat16) or without mixed precision, or lower the learning rate, "
-                "then --resume"
+                "in bfloat16 (train.amp.precision=bfloat16) or without mixed precision, or lower the learning rate"
             )
 
     def state_dict(self) -> dict:
