@@ -279,7 +279,7 @@ def test_weights_that_are_nan_are_not_saved(tmp_path):
     checkpointer.save("model_0")
     model.bias.data[1] = float("nan")
     with pytest.raises(
-        FloatingPointError, match="beginning with bias: model_1 is not saved and the last checkpoint is"
+        FloatingPointError, match="beginning with bias: model_1 is not saved, and earlier checkpoints are intact"
     ):
         checkpointer.save("model_1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model_0.pth"]

@@ -1,4 +1,5 @@
 import cv2
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from cankd.visualization import (
@@ -40,6 +41,7 @@ def test_every_panel_shows_all_its_values(monkeypatch):
     saved = []
     monkeypatch.setattr(curves, "save_figure", lambda figure, path: saved.append(figure))
     draw_severity_curves("a.png", {"noise": {"m": {1: 5.0, 5: 1.0}}, "blur": {"m": {1: 50.0, 5: 9.0}}}, "AP")
+    plt.close(saved[0])
     for axis in saved[0].axes:
         low, high = axis.get_ylim()
         assert low == 0 and high > 50
